@@ -1,0 +1,241 @@
+"""One registered callable, and what becomes of it.
+
+Promise 15, discreet: neither arguments nor results appear in a ``repr``, and
+callable, arguments and context are dropped as soon as the callback has ended.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable as Callable_
+from contextlib import AbstractContextManager
+from contextvars import Context
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from .outcome import Completion, Outcome
+from .waiting import Latch
+
+R = TypeVar("R")
+
+Predicate = Callable_[[Outcome], object]
+When = Literal["always", "success", "disconnect", "error"]
+Lane = Literal["loop", "threads"]
+
+
+class CallbackState(Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """It raised."""
+    TIMED_OUT = "timed out"
+    """It did not end within its timeout."""
+    CANCELLED = "cancelled"
+    """``Callback.cancel()``, or a later registration of the same key."""
+    SKIPPED = "skipped"
+    """The outcome was not the one it was registered for."""
+    DROPPED = "dropped"
+    """The runner gave it up, at shutdown say. It is logged by name."""
+
+
+_NOT_DONE = frozenset({CallbackState.PENDING, CallbackState.RUNNING})
+
+
+class CallbackNotRun(Exception):
+    """The callback ended without a result: it was cancelled, skipped or dropped."""
+
+    def __init__(self, name: str, state: CallbackState) -> None:
+        super().__init__(name, state)
+        self.name = name
+        self.state = state
+
+    def __str__(self) -> str:
+        return f"callback {self.name} has no result: it was {self.state.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a callback is to be run; checked where it is made (``registrar``)."""
+
+    when: When | Predicate = "always"
+    takes_outcome: bool = False
+    timeout: float | None = None
+    key: object = None
+    name: str | None = None
+    concurrent: bool = False
+    lane: Lane | None = None
+
+    def wants(self, outcome: Outcome) -> bool:
+        """Whether ``when`` selects this outcome. Predicates are asked in the lane."""
+        match self.when:
+            case "success":
+                return outcome.is_success
+            case "disconnect":
+                return outcome.completion is Completion.DISCONNECTED
+            case "error":
+                return not outcome.is_success and outcome.completion is not Completion.DISCONNECTED
+        return True
+
+
+class Owner(Protocol):
+    """What a callback asks of the exchange it belongs to."""
+
+    @property
+    def outcome(self) -> Outcome | None: ...
+    def label(self) -> str: ...
+    def cancel(self, callback: "Callback[Any]") -> bool: ...
+    def stop(self, callback: "Callback[Any]", state: CallbackState) -> None: ...
+    def settle(self, callback: "Callback[Any]", state: CallbackState) -> bool: ...
+    def latch(self, callback: "Callback[Any]") -> Latch: ...
+    def refuse_deadlock(self, callback: "Callback[Any]") -> None: ...
+    def lending(self) -> AbstractContextManager[None]: ...
+
+
+class Task:
+    """What a callback needs in order to run; dropped when it has ended."""
+
+    __slots__ = ("args", "context", "func", "kwargs", "thread")
+
+    def __init__(
+        self,
+        func: Callable_[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: Context,
+        thread: int,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.context = context
+        self.thread = thread
+        """The thread of the registration: asgiref's Locals are tagged with it."""
+
+
+class Callback(Generic[R]):
+    """The handle of one registration.
+
+    It is not awaitable: registering does not wait. ``await callback.wait()``
+    does, in another exchange or in a concurrent callback.
+    """
+
+    # Written by the exchange alone, under its lock; read by anyone.
+    __slots__ = (
+        "__weakref__",
+        "_exception",
+        "_latch",
+        "_owner",
+        "_result",
+        "_returned",
+        "_state",
+        "_stop",
+        "_stopping",
+        "_task",
+        "is_async",
+        "name",
+        "options",
+    )
+
+    def __init__(
+        self, owner: Owner, name: str, options: Options, is_async: bool, task: Task
+    ) -> None:
+        self._owner = owner
+        self._state = CallbackState.PENDING
+        self._task: Task | None = task
+        self._latch: Latch | None = None
+        self._stop: Callable_[[], None] | None = None
+        self._stopping: CallbackState | None = None
+        # The coroutine that a plain function returned, for a loop to await.
+        self._returned: Any = None
+        self.name = name
+        self.options = options
+        self.is_async = is_async
+        self._result: Any = None
+        self._exception: BaseException | None = None
+
+    @property
+    def state(self) -> CallbackState:
+        return self._state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of the response; ``None`` until the exchange has ended."""
+        return self._owner.outcome
+
+    def done(self) -> bool:
+        """Whether it has ended, in whichever way."""
+        return self._state not in _NOT_DONE
+
+    def result(self) -> R:
+        """The return value, without blocking.
+
+        Raises ``asyncio.InvalidStateError`` while it is not done, what the
+        callable raised, ``TimeoutError`` if it timed out, and
+        ``CallbackNotRun`` if it was cancelled, skipped or dropped.
+        """
+        exception = self.exception()
+        if exception is not None:
+            raise exception
+        result: R = self._result
+        return result
+
+    def exception(self) -> BaseException | None:
+        """What ``result()`` would raise, or ``None``, without blocking.
+
+        Raises ``asyncio.InvalidStateError`` while it is not done.
+        """
+        match self._state:
+            case CallbackState.PENDING | CallbackState.RUNNING:
+                raise asyncio.InvalidStateError(
+                    f"callback {self.name} is still {self._state.value}; wait() waits for it"
+                )
+            case CallbackState.SUCCEEDED | CallbackState.FAILED:
+                return self._exception
+            case CallbackState.TIMED_OUT:
+                return TimeoutError(
+                    f"callback {self.name} did not end within its timeout of"
+                    f" {self.options.timeout} s"
+                )
+        return CallbackNotRun(self.name, self._state)
+
+    def cancel(self) -> bool:
+        """Cancel it; ``True`` if it had not started and now never will.
+
+        A running coroutine function is cancelled as asyncio cancels a task; a
+        running plain function cannot be stopped. Both answer ``False``.
+        """
+        return self._owner.cancel(self)
+
+    async def wait(self, timeout: float | None = None) -> R:
+        """Wait up to ``timeout`` seconds for its end; its result, as ``result()``.
+
+        Giving up the waiting does not touch the callback. Raises
+        ``TimeoutError`` when the time is up, and ``RuntimeError`` at once
+        where the waiting could never end: in its own exchange before the
+        response, and in a sequential callback for itself or a later one.
+        """
+        if not self.done():
+            self._owner.refuse_deadlock(self)
+            with self._owner.lending():
+                if not await self._owner.latch(self).wait(timeout):
+                    raise TimeoutError(
+                        f"callback {self.name} was still {self._state.value} after {timeout} s"
+                    )
+        return self.result()
+
+    def describe(self) -> str:
+        """Name and exchange, for a log line."""
+        return f"{self.name} of {self._owner.label()}"
+
+    def __repr__(self) -> str:
+        return f"<Callback {self.name} {self._state.name}>"
+
+
+def name_of(func: Callable_[..., Any]) -> str:
+    """``module.qualname`` of what is called in the end: partials are unwrapped."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if not hasattr(func, "__qualname__"):
+        func = type(func)
+    return f"{getattr(func, '__module__', None) or '?'}.{func.__qualname__}"

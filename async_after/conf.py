@@ -1,0 +1,153 @@
+"""The setting ``ASYNC_AFTER`` of a Django project, and the bounds of a runner.
+
+Settings are read at access, so that ``override_settings`` works. Django is
+looked up by name and never imported (promise 13): the runner needs the
+settings, and the ASGI wrapper must find them without any other set-up.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .instrumentation import Instrument, logger
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What bounds a runner; the parameters of ``Runner`` and their defaults."""
+
+    # Callbacks mostly wait, for a mail server or a webhook; a hundred at once
+    # are cheap for a loop and rarely too many for the other side.
+    limit: int = 100
+    # As asyncio's default executor: plain functions mostly wait for I/O too.
+    max_threads: int = min(32, (os.cpu_count() or 1) + 4)
+    timeout: float | None = None
+    # Together under 30 s, after which gunicorn and Kubernetes kill.
+    wait_timeout: float = 20.0
+    close_timeout: float = 5.0
+    instruments: tuple[Instrument, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            problem = problem_of(field.name, getattr(self, field.name))
+            if problem is not None:
+                raise problem[0](f"Runner({field.name}=...): {problem[1]}")
+
+
+def _positive_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_seconds(value: object, *, zero: bool = False) -> bool:
+    """A finite number of seconds above zero (or zero, if that is allowed)."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return (0 <= value if zero else 0 < value) and value != float("inf")
+
+
+def _instruments(value: object) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(isinstance(item, Instrument) for item in value)
+    )
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "limit": (_positive_integer, "an integer from 1"),
+    "max_threads": (_positive_integer, "an integer from 1"),
+    "timeout": (lambda v: v is None or is_seconds(v), "seconds above 0, or None"),
+    "wait_timeout": (lambda v: is_seconds(v, zero=True), "seconds from 0"),
+    "close_timeout": (lambda v: is_seconds(v, zero=True), "seconds from 0"),
+    "instruments": (
+        _instruments,
+        "a list of objects with the methods registered, started and ended",
+    ),
+    "outside_request": (lambda v: v in ("raise", "run"), '"raise" or "run"'),
+}
+
+SETTINGS = tuple(sorted(name.upper() for name in _CHECKS))
+
+
+def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
+    """What is wrong with a value, and the built-in exception for it."""
+    check, expected = _CHECKS[name]
+    try:
+        if check(value):
+            return None
+    except TypeError:  # an unhashable or incomparable value
+        pass
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (ValueError if numeric else TypeError), f"{value!r} is not {expected}"
+
+
+def problems() -> list[str]:
+    """Everything that is wrong with ``ASYNC_AFTER``, a sentence each."""
+    raw = _raw()
+    if not isinstance(raw, Mapping):
+        return [f"ASYNC_AFTER must be a dict, not {type(raw).__name__}."]
+    found = []
+    for key, value in raw.items():
+        if key not in SETTINGS:
+            found.append(
+                f"ASYNC_AFTER has an unknown key {key!r}. The keys are: {', '.join(SETTINGS)}."
+            )
+            continue
+        problem = problem_of(key.lower(), value)
+        if problem is not None:
+            found.append(f"ASYNC_AFTER[{key!r}]: {problem[1]}.")
+    return found
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {"outside_request": "raise"}
+_valid: tuple[object, dict[str, Any]] = (None, {})
+
+
+def check() -> None:
+    """Raise Django's ``ImproperlyConfigured`` if anything in ``ASYNC_AFTER`` is wrong."""
+    global _valid
+    raw: Any = _raw()
+    # Checked again only when it has changed: this is asked for at each dispatch.
+    if raw and (raw is not _valid[0] or raw != _valid[1]):
+        found = problems()
+        if found:
+            exceptions: Any = sys.modules["django.core.exceptions"]
+            raise exceptions.ImproperlyConfigured(" ".join(found))
+        _valid = raw, dict(raw)
+
+
+def setting(name: str) -> Any:
+    """One setting, by the name of the parameter (``"limit"``), or its default.
+
+    Raises as ``check`` does.
+    """
+    check()
+    raw: Any = _raw()
+    return raw.get(name.upper(), _DEFAULTS[name])
+
+
+def _raw() -> object:
+    conf: Any = sys.modules.get("django.conf")
+    if conf is None or not conf.settings.configured:
+        return {}
+    return getattr(conf.settings, "ASYNC_AFTER", {})
+
+
+class LiveBounds:
+    """The bounds of the default runner: the settings, read at each access.
+
+    Wrong settings are refused where they enter, at start-up and where a
+    callback is registered. Should they become wrong while callbacks are
+    under way, those still run, within the default bounds.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return setting(name)
+        except Exception:
+            logger.exception("the default of %s is used instead", name.upper())
+            return _DEFAULTS[name]

@@ -1,0 +1,83 @@
+"""Doors of asgiref that it keeps half shut, each opened in one function.
+
+Promise 8, context_kept: a callback runs in a copy of the context at its
+registration. Two things in that copy belong to where it was made, and are
+moved or replaced here: asgiref's Locals, and the thread-sensitive context.
+"""
+
+from concurrent.futures import Executor
+from contextvars import copy_context
+from typing import Any
+
+from asgiref import sync as asgiref_sync
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+
+
+def rehome_locals() -> None:
+    """Make asgiref's Locals of the current context visible in this thread.
+
+    Since asgiref 3.13 a ``Local`` (Django's language, time zone, urlconf) is
+    tagged with its thread, and a context that merely runs in another thread
+    shows the defaults. ``sync_to_async`` moves them with this private
+    function; older versions have it too, and there it changes nothing.
+    """
+    asgiref_sync._restore_context(copy_context())
+
+
+def forget_current_thread_executor() -> None:
+    """Let thread-sensitive calls in the current context go to its ThreadSensitiveContext.
+
+    A context copied below ``async_to_sync`` still names the executor of that
+    call, which comes first in ``SyncToAsync.__call__`` though it has quit.
+    """
+    if getattr(AsyncToSync.executors, "current", None) is not None:
+        AsyncToSync.executors.current = None
+
+
+def thread_sensitive_context(executor: Executor) -> ThreadSensitiveContext:
+    """A context whose thread-sensitive calls go to ``executor``.
+
+    ``ThreadSensitiveContext(executor=...)`` exists since asgiref 3.13 only,
+    and can be entered once; this mapping is what all versions look at.
+    """
+    context = ThreadSensitiveContext()
+    SyncToAsync.context_to_thread_executor[context] = executor
+    return context
+
+
+def set_thread_sensitive_context(context: ThreadSensitiveContext) -> None:
+    """Use ``context`` in the current context, instead of one that may have ended.
+
+    Django's ASGI handler leaves its own when the request is over; a call
+    through that one would silently make a new thread, with a new database
+    connection that nobody closes.
+    """
+    SyncToAsync.thread_sensitive_context.set(context)
+
+
+class ThreadSensitivity:
+    """Where thread-sensitive calls went in the context that this was made in."""
+
+    __slots__ = ("_context", "_executor")
+
+    def __init__(self, executor: object = None, context: object = None) -> None:
+        self._executor = executor
+        self._context = context
+
+    @classmethod
+    def here(cls) -> "ThreadSensitivity":
+        return cls(
+            getattr(AsyncToSync.executors, "current", None),
+            SyncToAsync.thread_sensitive_context.get(None),
+        )
+
+    def apply(self) -> None:
+        """Send thread-sensitive calls of the current context to the same place."""
+        AsyncToSync.executors.current = self._executor
+        variable: Any = SyncToAsync.thread_sensitive_context
+        variable.set(self._context)
+
+
+def loop_of_this_thread() -> object | None:
+    """The event loop that called into this thread with ``sync_to_async``, if one did."""
+    return getattr(SyncToAsync.threadlocal, "main_event_loop", None)

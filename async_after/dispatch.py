@@ -1,0 +1,212 @@
+"""From an ended exchange to the lanes, in units that take one slot of the runner each.
+
+Promise 6, in_order: the sequential callbacks of an exchange are one unit,
+which starts the next one when the last has ended.
+"""
+
+import asyncio
+import functools
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from .callback import Callback, CallbackState
+from .exchange import Exchange
+from .lanes import LoopLane, run_in_thread
+from .threads import WorkerPool
+from .timers import Timers
+from .waiting import Latch
+
+
+class Slots(Protocol):
+    """What dispatchers and units ask of the runner."""
+
+    pool: WorkerPool
+    timers: Timers
+
+    def admit(self, exchange: Exchange, first: bool) -> None: ...
+    def registered(self, callback: Callback[Any]) -> None: ...
+    def started(self, callback: Callback[Any]) -> None: ...
+    def settled(self, callback: Callback[Any]) -> None: ...
+    def idle(self, exchange: Exchange) -> None: ...
+    def lending(self) -> AbstractContextManager[None]: ...
+    def submit(self, unit: "Unit") -> None: ...
+    def release(self) -> None: ...
+    def timeout_of(self, callback: Callback[Any]) -> float | None: ...
+
+
+class Unit:
+    """The chain of an exchange's sequential callbacks."""
+
+    __slots__ = ("_dispatcher", "exchange")
+
+    def __init__(self, dispatcher: "Dispatcher", exchange: Exchange) -> None:
+        self._dispatcher = dispatcher
+        self.exchange = exchange
+
+    def take(self) -> Callback[Any] | None:
+        """The next callback to run, RUNNING; those not wanted are SKIPPED on the way."""
+        exchange = self.exchange
+        while (callback := self._next()) is not None:
+            if callback.options.when == "always" or callback.options.wants(exchange.sealed):
+                self._dispatcher.slots.started(callback)
+                return callback
+            exchange.settle(callback, CallbackState.SKIPPED)
+        return None
+
+    def _next(self) -> Callback[Any] | None:
+        return self.exchange.next()
+
+    def go(self) -> bool:
+        """Start the next callback; ``False`` when there is none left."""
+        while (callback := self.take()) is not None:
+            if self._dispatcher.start(self, callback):
+                return True
+        return False
+
+    def advance(self) -> None:
+        """A callback of this unit has ended: go on, or give the slot back."""
+        if not self.go():
+            self._dispatcher.slots.release()
+
+
+class SingleUnit(Unit):
+    """One concurrent callback."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(
+        self, dispatcher: "Dispatcher", exchange: Exchange, callback: Callback[Any]
+    ) -> None:
+        super().__init__(dispatcher, exchange)
+        self._callback: Callback[Any] | None = callback
+
+    def _next(self) -> Callback[Any] | None:
+        callback, self._callback = self._callback, None
+        if callback is None or not self.exchange.begin(callback):
+            return None
+        return callback
+
+
+class Dispatcher:
+    """Takes the callbacks of ended exchanges to the lanes (``exchange.Host``)."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.admit = slots.admit
+        self.registered = slots.registered
+        self.settled = slots.settled
+        self.idle = slots.idle
+        self.lending = slots.lending
+
+    def dispatch(self, exchange: Exchange) -> None:
+        for callback in exchange.claim():
+            if callback is None:
+                self.slots.submit(Unit(self, exchange))
+            else:
+                self.slots.submit(SingleUnit(self, exchange, callback))
+
+    def start(self, unit: Unit, callback: Callback[Any]) -> bool:
+        """Start a RUNNING callback in its lane; ``False`` if that cannot be
+        done any more, and it is settled."""
+        if callback.is_async:
+            return self.start_async(unit, callback)
+        self.slots.pool.submit(functools.partial(self._work, unit, callback))
+        return True
+
+    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+        raise NotImplementedError
+
+    def _work(self, unit: Unit, callback: Callback[Any]) -> None:
+        """In a worker: run this callback and the plain functions right behind it."""
+        while True:
+            if not self._run(unit, callback):
+                if callback._returned is not None and not self.start_async(unit, callback):
+                    unit.advance()
+                return
+            following = unit.take()
+            if following is None:
+                self.slots.release()
+                return
+            if following.is_async:
+                if not self.start(unit, following):
+                    unit.advance()
+                return
+            callback = following
+
+    def _run(self, unit: Unit, callback: Callback[Any]) -> bool:
+        timeout = self.slots.timeout_of(callback)
+        if timeout is None:
+            return run_in_thread(unit.exchange, callback)
+        worker, turn = self.slots.pool.current_turn()
+
+        def give_up() -> None:
+            # A thread cannot be killed. The callback is accounted for, the
+            # others go on, and another worker takes this one's place.
+            if unit.exchange.settle(callback, CallbackState.TIMED_OUT):
+                self.slots.pool.overdue(worker, turn)
+                unit.advance()
+
+        cancel = self.slots.timers.call_later(timeout, give_up)
+        try:
+            return run_in_thread(unit.exchange, callback)
+        finally:
+            cancel()
+
+
+class LoopDispatcher(Dispatcher):
+    """For the exchanges of one event loop: its coroutine functions run there."""
+
+    def __init__(self, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(slots)
+        self.loop = loop
+        self.lane = LoopLane(loop, slots.pool)
+
+    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+        timeout = self.slots.timeout_of(callback)
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self.loop:
+            self.lane.start(unit, callback, timeout)
+            return True
+        try:
+            self.loop.call_soon_threadsafe(self.lane.start, unit, callback, timeout)
+        except RuntimeError:  # the loop is closed
+            unit.exchange.settle(callback, CallbackState.DROPPED)
+            return False
+        return True
+
+
+class ThreadDispatcher(Dispatcher):
+    """For exchanges without an event loop: a coroutine function gets one of
+    its own, in a worker thread."""
+
+    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+        timeout = self.slots.timeout_of(callback)
+
+        def work() -> None:
+            asyncio.run(_run_to_its_end(self.slots.pool, unit.exchange, callback, timeout))
+            unit.advance()
+
+        self.slots.pool.submit(work)
+        return True
+
+
+class Alone:
+    """A unit of one callback, for a lane that is made for it."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.over = Latch()
+
+    def advance(self) -> None:
+        self.over.open()
+
+
+async def _run_to_its_end(
+    pool: WorkerPool, exchange: Exchange, callback: Callback[Any], timeout: float | None
+) -> None:
+    unit = Alone(exchange)
+    LoopLane(asyncio.get_running_loop(), pool).start(unit, callback, timeout)
+    await unit.over.wait()

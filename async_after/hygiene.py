@@ -1,0 +1,69 @@
+"""Django's connections and caches, left as they were found.
+
+Promise 11, no_leaks: a callback leaves neither a database nor a cache
+connection behind. Django is looked up by name: this imports none of it
+(promise 13), and where a program has not loaded it there is nothing to do.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .instrumentation import logger
+
+
+def close_old_connections() -> None:
+    """Close this thread's database connections that are unusable or too old.
+
+    Django does so itself at both ends of each request, but only in the
+    request's own thread (Django's docs, "Persistent connections").
+    """
+    db = _loaded("django.db")
+    if db is not None:
+        _guarded(db.close_old_connections)
+
+
+def close_connections() -> None:
+    """Close all of this thread's database connections: the thread is about to end."""
+    db = _loaded("django.db")
+    if db is not None:
+        _guarded(db.connections.close_all)
+
+
+def forget_caches() -> None:
+    """Let this callback make cache clients of its own.
+
+    ``django.core.cache.caches`` keeps its clients in a Local, which travels
+    with the context: without this, the view and all its callbacks would share
+    one client, from several threads.
+    """
+    module = _loaded("django.core.cache")
+    if module is None or not module.caches.all(initialized_only=True):
+        return
+    for alias in module.caches:
+        try:
+            del module.caches[alias]
+        except AttributeError:  # this one was not in use
+            pass
+
+
+def close_caches() -> None:
+    """Close the cache clients of the current context, as Django does after a request."""
+    module = _loaded("django.core.cache")
+    if module is not None:
+        _guarded(module.caches.close_all)
+
+
+def _loaded(name: str) -> Any:
+    """A module of Django if the program uses it: loaded, and with settings."""
+    module = sys.modules.get(name)
+    if module is None or not sys.modules["django.conf"].settings.configured:
+        return None
+    return module
+
+
+def _guarded(clean: Callable[[], object]) -> None:
+    try:
+        clean()
+    except Exception:
+        logger.exception("cleaning up after a callback failed")

@@ -1,0 +1,57 @@
+"""Who hears of callbacks: logging always, and the user's instruments.
+
+Promise 5, isolated: a failure is logged with its traceback, the callback's
+name and the exchange's method, path and status; an instrument that raises
+harms nobody. Promise 15, discreet: nothing else of the exchange is logged.
+"""
+
+import logging
+from typing import Any, Protocol, runtime_checkable
+
+from .callback import Callback, CallbackState
+
+logger = logging.getLogger("async_after")
+
+
+@runtime_checkable
+class Instrument(Protocol):
+    """Hears of every callback of a runner, in the thread where it happens.
+
+    The methods are called while work goes on: they must be quick, and may be
+    called from several threads at once. What they raise is logged.
+    """
+
+    def registered(self, callback: Callback[Any]) -> None: ...
+
+    def started(self, callback: Callback[Any]) -> None: ...
+
+    def ended(self, callback: Callback[Any]) -> None:
+        """It has its final state: ``callback.state``."""
+
+
+def log_ended(callback: Callback[Any]) -> None:
+    """What everybody wants in the log: failures, with traceback, and losses."""
+    match callback.state:
+        case CallbackState.FAILED:
+            error = callback.exception()
+            logger.error("callback %s failed", callback.describe(), exc_info=error)
+        case CallbackState.TIMED_OUT:
+            timeout = callback.options.timeout
+            logger.error("callback %s timed out after %s s", callback.describe(), timeout)
+        case CallbackState.DROPPED:
+            logger.error("callback %s was dropped: it did not run to its end", callback.describe())
+        case state:
+            logger.debug("callback %s %s", callback.describe(), state.value)
+
+
+def tell(instruments: tuple[Instrument, ...], event: str, callback: Callback[Any]) -> None:
+    for instrument in instruments:
+        try:
+            getattr(instrument, event)(callback)
+        except Exception:
+            logger.exception(
+                "instrument %s failed at %s of callback %s",
+                type(instrument).__name__,
+                event,
+                callback.describe(),
+            )

@@ -1,0 +1,166 @@
+"""The runner's own worker threads.
+
+Promise 9, bounded: at most ``max_threads`` of them, and never asyncio's
+default executor, so that callbacks cannot starve views or name resolution.
+Promise 11, no_leaks: a worker closes its database connections when it ends.
+
+They are daemon threads: the interpreter joins the workers of a
+``ThreadPoolExecutor`` at exit without a deadline.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from . import hygiene
+from .instrumentation import logger
+
+Work = Callable[[], None]
+
+
+class Worker:
+    """One thread and the work given to it."""
+
+    __slots__ = ("inbox", "is_overdue", "load", "sessions", "turn")
+
+    def __init__(self) -> None:
+        self.inbox: SimpleQueue[Work | None] = SimpleQueue()
+        self.load = 0
+        """Pieces of work given to it and not done yet."""
+        self.sessions = 0
+        """Async callbacks whose thread-sensitive calls all come here."""
+        self.is_overdue = False
+        self.turn = 0
+        """How many pieces of work it has done."""
+
+
+class WorkerPool:
+    """At most ``size()`` workers, made when there is work and none is idle.
+
+    A worker that is overdue does not count, while fewer than ``size()`` are:
+    a thread cannot be killed, only replaced.
+    """
+
+    def __init__(self, size: Callable[[], int]) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._workers: set[Worker] = set()
+        self._idle: list[Worker] = []
+        self._backlog: deque[Work] = deque()
+        self._overdue = 0
+        self._is_closing = False
+        self._made = 0
+        self._here = threading.local()
+
+    def submit(self, work: Work) -> None:
+        """Run ``work`` in an idle worker, a new one, or the first that is free."""
+        with self._lock:
+            worker = self._idle[-1] if self._idle else self._grow()
+            if worker is None:
+                self._backlog.append(work)
+            else:
+                self._give(worker, work)
+
+    def give(self, worker: Worker, work: Work) -> None:
+        """Run ``work`` in this very worker, which is reserved."""
+        with self._lock:
+            self._give(worker, work)
+
+    def reserve(self) -> Worker:
+        """The worker for one async callback's thread-sensitive calls, until
+        ``release``: one that nobody needs, a new one, or the least used."""
+        with self._lock:
+            unused = [worker for worker in self._idle if not worker.sessions]
+            worker = unused[-1] if unused else self._grow()
+            if worker is None:
+                usable = [worker for worker in self._workers if not worker.is_overdue]
+                worker = min(usable or self._workers, key=lambda worker: worker.sessions)
+            worker.sessions += 1
+            return worker
+
+    def release(self, worker: Worker) -> None:
+        with self._lock:
+            worker.sessions -= 1
+            if self._is_closing and not worker.load:
+                self._dismiss(worker)
+
+    def current_turn(self) -> tuple[Worker, int]:
+        """This thread's worker and what it is at; for ``overdue``."""
+        worker: Worker = self._here.worker
+        return worker, worker.turn
+
+    def overdue(self, worker: Worker, turn: int) -> None:
+        """Its work has not ended in time: let another worker take its place."""
+        with self._lock:
+            if worker.turn != turn or worker.is_overdue:
+                return
+            worker.is_overdue = True
+            self._overdue += 1
+            if self._backlog:
+                substitute = self._grow()
+                if substitute is not None:
+                    self._give(substitute, self._backlog.popleft())
+
+    def close(self) -> None:
+        """Let each worker end when it has nothing left to do. New work reopens the pool."""
+        with self._lock:
+            self._is_closing = True
+            for worker in [*self._idle]:
+                if not worker.sessions:
+                    self._dismiss(worker)
+
+    # Under the lock.
+
+    def _grow(self) -> Worker | None:
+        self._is_closing = False
+        size = self._size()
+        if len(self._workers) - min(self._overdue, size) >= size:
+            return None
+        worker = Worker()
+        self._made += 1
+        name = f"async_after worker {self._made}"
+        threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True).start()
+        self._workers.add(worker)
+        self._idle.append(worker)
+        return worker
+
+    def _give(self, worker: Worker, work: Work) -> None:
+        if not worker.load:
+            self._idle.remove(worker)
+        worker.load += 1
+        worker.inbox.put(work)
+
+    def _dismiss(self, worker: Worker) -> None:
+        self._idle.remove(worker)
+        self._workers.discard(worker)
+        worker.inbox.put(None)
+
+    # In the worker's thread.
+
+    def _serve(self, worker: Worker) -> None:
+        self._here.worker = worker
+        while (work := worker.inbox.get()) is not None:
+            try:
+                work()
+            except Exception:  # a defect of ours, and no reason to lose the thread
+                logger.exception("work in a worker thread failed")
+            del work
+            self._done(worker)
+        hygiene.close_connections()
+
+    def _done(self, worker: Worker) -> None:
+        with self._lock:
+            worker.load -= 1
+            worker.turn += 1
+            if worker.is_overdue:
+                worker.is_overdue = False
+                self._overdue -= 1
+            if worker.load:
+                return
+            self._idle.append(worker)
+            is_surplus = len(self._workers) - self._overdue > self._size()
+            if self._backlog and not is_surplus:
+                self._give(worker, self._backlog.popleft())
+            elif (is_surplus or self._is_closing) and not worker.sessions:
+                self._dismiss(worker)

@@ -1,0 +1,64 @@
+"""Deadlines for work in threads, where no event loop keeps them."""
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+
+class Timers:
+    """Calls functions at a later time, in one daemon thread of its own.
+
+    The thread starts with the first timer and ends when there is none left,
+    so that neither an idle process nor one that forks has it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._cancelled: set[int] = set()
+        self._is_running = False
+
+    def call_later(self, delay: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call ``function`` in ``delay`` seconds; what is returned cancels that.
+
+        ``function`` must not raise. It may still be called when the
+        cancelling comes at the same time.
+        """
+        with self._changed:
+            number = next(self._order)
+            heapq.heappush(self._heap, (time.monotonic() + delay, number, function))
+            if self._is_running:
+                self._changed.notify()
+            else:
+                self._is_running = True
+                threading.Thread(
+                    target=self._run, name="async_after timers", daemon=True
+                ).start()
+
+        def cancel() -> None:
+            with self._changed:
+                self._cancelled.add(number)
+                self._changed.notify()
+
+        return cancel
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._heap and self._heap[0][1] in self._cancelled:
+                    self._cancelled.discard(heapq.heappop(self._heap)[1])
+                if not self._heap:
+                    self._cancelled.clear()
+                    self._is_running = False
+                    return
+                due, number, function = self._heap[0]
+                delay = due - time.monotonic()
+                if delay > 0:
+                    self._changed.wait(delay)
+                    continue
+                heapq.heappop(self._heap)
+                self._cancelled.discard(number)
+            function()
