@@ -5,6 +5,7 @@ looked up by name and never imported (promise 13): the runner needs the
 settings, and the ASGI wrapper must find them without any other set-up.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,7 @@ def is_seconds(value: object, *, zero: bool = False) -> bool:
     """A finite number of seconds above zero (or zero, if that is allowed)."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
-    return (0 <= value if zero else 0 < value) and value != float("inf")
+    return math.isfinite(value) and (value >= 0 if zero else value > 0)
 
 
 def _instruments(value: object) -> bool:

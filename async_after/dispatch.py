@@ -160,6 +160,8 @@ class LoopDispatcher(Dispatcher):
         super().__init__(slots)
         self.loop = loop
         self.lane = LoopLane(loop, slots.pool)
+        self.held = 0
+        """ASGI coroutines that stay until their callbacks have ended."""
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
         timeout = self.slots.timeout_of(callback)

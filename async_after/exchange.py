@@ -180,6 +180,10 @@ class Exchange:
             self._is_last_offered = True
         return completes
 
+    def offer_last(self) -> None:
+        """The last message of the response, no body, is about to be passed to the server."""
+        self._is_last_offered = True
+
     def body(self, size: int | None, *, completes: bool) -> None:
         """The server accepted a body message of ``size`` bytes (``None``: unknown)."""
         self._last_at = now = time.monotonic()
@@ -229,6 +233,11 @@ class Exchange:
                 return False
             self._outcome = self._seal()
             return True
+
+    @property
+    def has_trailers(self) -> bool:
+        """Whether the response start has announced trailers."""
+        return self._has_trailers
 
     @property
     def is_complete(self) -> bool:

@@ -46,9 +46,10 @@ class InlineDispatcher(Dispatcher):
         thread-sensitive calls come back to this thread."""
         for unit in self._units(exchange):
             while (callback := unit.take()) is not None:
-                if callback.is_async or not run_in_thread(exchange, callback, inline=True):
-                    if not callback.done():
-                        self._await(exchange, callback)
+                if not callback.is_async:
+                    run_in_thread(exchange, callback, inline=True)
+                if not callback.done():
+                    self._await(exchange, callback)
 
     async def arun(self, exchange: Exchange) -> None:
         """Await them on this loop, and plain functions in the thread where
@@ -95,9 +96,7 @@ class InlineDispatcher(Dispatcher):
             thread.start()
             thread.join()
 
-    async def _start(
-        self, lane: InlineLane, exchange: Exchange, callback: Callback[Any]
-    ) -> None:
+    async def _start(self, lane: InlineLane, exchange: Exchange, callback: Callback[Any]) -> None:
         unit = Alone(exchange)
         lane.start(unit, callback, self._runner.timeout_of(callback))
         await unit.over.wait()

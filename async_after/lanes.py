@@ -9,10 +9,7 @@ import _thread
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
-from contextvars import Context
 from typing import Any, Protocol
-
-from asgiref.sync import ThreadSensitiveContext
 
 from . import contexts, hygiene
 from .callback import Callback, CallbackState, Options
@@ -243,9 +240,7 @@ class Steps(Coroutine[Any, Any, None]):
             self._ending = None, error
         self._settle(*self._ending)
 
-    def _settle(
-        self, result: Any, error: BaseException | None, *, lost: bool = False
-    ) -> None:
+    def _settle(self, result: Any, error: BaseException | None, *, lost: bool = False) -> None:
         unit, callback, task = self._unit, self._callback, self.task
         if lost:
             unit.exchange.settle(callback, CallbackState.DROPPED)
@@ -362,6 +357,8 @@ def run_in_thread(exchange: Exchange, callback: Callback[Any], *, inline: bool =
         return settle(exchange, callback, result, error)
     finally:
         if isinstance(error, KeyboardInterrupt):
+            if inline:
+                raise error
             _thread.interrupt_main()
         del error, result
 

@@ -4,47 +4,21 @@ Promise 3, outside_in: the exchange is found, never made here. Bad input is
 refused here, before anything is registered.
 """
 
-import functools
-import inspect
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import replace
-from types import FunctionType
-from typing import (
-    Any,
-    Concatenate,
-    Literal,
-    ParamSpec,
-    TypedDict,
-    TypeVar,
-    Unpack,
-    get_args,
-    overload,
-)
-
-from asgiref.sync import iscoroutinefunction
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from . import conf
-from .callback import Callback, Lane, Options, Predicate, Task, When, name_of
+from .callback import Callback, Options, Task, name_of
 from .exchange import KEY, Exchange, NoActiveExchange, current_exchange
+from .kinds import is_async, refuse_lane
+from .options import CommonOptions, changed
 from .outcome import Outcome
 from .scope import exchange_scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class CommonOptions(TypedDict, total=False):
-    """The options of ``using()`` besides ``takes_outcome``."""
-
-    when: When | Predicate
-    timeout: float | None
-    key: object
-    name: str | None
-    concurrent: bool
-    lane: Lane | None
-    request: Any
 
 
 class _Registrar:
@@ -57,36 +31,37 @@ class _Registrar:
     def _register(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Callback[Any]:
-        is_async = self._check(func)
+        is_coroutine = self.check(func)
         exchange = self._exchange or current_exchange.get()
         if exchange is None:
             _refuse_outside(func, self._options)
             with exchange_scope() as scope:
-                return self._add(scope, is_async, func, args, kwargs)
-        return self._add(exchange, is_async, func, args, kwargs)
+                return self._add(scope, is_coroutine, func, args, kwargs)
+        return self._add(exchange, is_coroutine, func, args, kwargs)
 
     async def _aregister(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Callback[Any]:
-        is_async = self._check(func)
+        is_coroutine = self.check(func)
         exchange = self._exchange or current_exchange.get()
         if exchange is None:
             _refuse_outside(func, self._options)
             async with exchange_scope() as scope:
-                return self._add(scope, is_async, func, args, kwargs)
-        return self._add(exchange, is_async, func, args, kwargs)
+                return self._add(scope, is_coroutine, func, args, kwargs)
+        return self._add(exchange, is_coroutine, func, args, kwargs)
 
-    def _check(self, func: Callable[..., Any]) -> bool:
-        is_async = _is_async(func)
+    def check(self, func: Callable[..., Any]) -> bool:
+        """Whether ``func`` is a coroutine function; raises for what cannot be registered."""
+        is_coroutine = is_async(func)
         if self._options.lane is not None:
-            _refuse_lane(func, is_async, self._options.lane)
+            refuse_lane(func, is_coroutine, self._options.lane)
         conf.check()
-        return is_async
+        return is_coroutine
 
     def _add(
         self,
         exchange: Exchange,
-        is_async: bool,
+        is_coroutine: bool,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -94,25 +69,16 @@ class _Registrar:
         task = Task(func, args, kwargs, copy_context(), threading.get_ident())
         options = self._options
         name = options.name or name_of(func)
-        callback: Callback[Any] = Callback(exchange, name, options, is_async, task)
+        callback: Callback[Any] = Callback(exchange, name, options, is_coroutine, task)
         exchange.add(callback)
         return callback
 
     def _with(self, changes: dict[str, Any]) -> tuple[Options, Exchange | None]:
-        options = {*_CHECKS, "request"}
-        unknown = sorted(changes.keys() - options)
-        if unknown:
-            raise TypeError(
-                f"using() has no option {', '.join(map(repr, unknown))}."
-                f" The options are: {', '.join(sorted(options))}."
-            )
-        for option in changes.keys() & _CHECKS.keys():
-            _CHECKS[option](option, changes[option])
-        exchange = self._exchange
-        if "request" in changes:
-            request = changes.pop("request")
-            exchange = None if request is None else _exchange_of(request)
-        return replace(self._options, **changes), exchange
+        new = changed(self._options, changes)
+        if "request" not in changes:
+            return new, self._exchange
+        request = changes["request"]
+        return new, None if request is None else _exchange_of(request)
 
 
 class AfterResponse(_Registrar):
@@ -186,6 +152,10 @@ class AfterResponseWithOutcome(_Registrar):
         """As ``AfterResponse``, for ``func(outcome, *args, **kwargs)``."""
         return self._register(func, args, kwargs)
 
+    def on(self, exchange: Exchange, func: Callable[[Outcome], Any]) -> Callback[Any]:
+        """Register on this exchange. For adapters."""
+        return self._add(exchange, self.check(func), func, (), {})
+
 
 class AsyncAfterResponse(_Registrar):
     """Registers from async code. See ``aafter_response``."""
@@ -251,61 +221,9 @@ aafter_response = AsyncAfterResponse(Options())
 """The same, from async code."""
 
 
-# What is refused.
-
-
-def _is_async(func: Any) -> bool:
-    """Whether calling it gives a coroutine. Raises ``TypeError`` for what
-    cannot be called after the response."""
-    if type(func) is FunctionType:
-        flags = func.__code__.co_flags
-        if not flags & _ANY_GENERATOR:
-            if flags & inspect.CO_COROUTINE:
-                return True
-            return iscoroutinefunction(func)
-    if inspect.iscoroutine(func):
-        func.close()
-        raise TypeError(
-            f"after_response() got the coroutine object {func.__qualname__}(...). Pass the"
-            f" function and its arguments: after_response({func.__name__}, ...)."
-        )
-    if not callable(func):
-        raise TypeError(f"after_response() needs a callable, not {type(func).__name__}.")
-    plain: Any = func
-    while isinstance(plain, functools.partial):
-        plain = plain.func
-    called = plain if inspect.isroutine(plain) or isinstance(plain, type) else type(plain).__call__
-    for kind, is_kind in (
-        ("async generator", inspect.isasyncgenfunction),
-        ("generator", inspect.isgeneratorfunction),
-    ):
-        if is_kind(plain) or is_kind(called):
-            raise TypeError(
-                f"after_response() cannot run the {kind} function {name_of(func)}: nothing would"
-                " iterate it. Pass a function that does, or a coroutine function."
-            )
-    return iscoroutinefunction(plain) or iscoroutinefunction(called)
-
-
-_ANY_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-
-
 def _refuse_outside(func: Callable[..., Any], options: Options) -> None:
     if conf.setting("outside_request") == "raise":
         raise NoActiveExchange(options.name or name_of(func))
-
-
-def _refuse_lane(func: Callable[..., Any], is_async: bool, lane: Lane) -> None:
-    if lane == "loop" and not is_async:
-        raise TypeError(
-            f'lane="loop" cannot run the plain function {name_of(func)}: it would block the event'
-            ' loop. Leave the lane out, or make it "async def".'
-        )
-    if lane == "threads" and is_async:
-        raise TypeError(
-            f'lane="threads" cannot run the coroutine function {name_of(func)}. Leave the lane'
-            ' out, or make it a plain "def".'
-        )
 
 
 def _exchange_of(request: Any) -> Exchange:
@@ -317,58 +235,3 @@ def _exchange_of(request: Any) -> Exchange:
             if isinstance(exchange, Exchange):
                 return exchange
     raise NoActiveExchange(f"..., request={type(request).__name__}")
-
-
-def _check_when(option: str, value: object) -> None:
-    if callable(value):
-        if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
-            raise TypeError(
-                "using(when=...) needs a plain predicate: an async one gives a coroutine,"
-                " which is always true"
-            )
-    elif not isinstance(value, str):
-        raise TypeError(f"using(when=...) takes a name or a predicate, not {value!r}")
-    elif value not in get_args(When):
-        names = ", ".join(map(repr, get_args(When)))
-        raise ValueError(f"using(when={value!r}): it is one of {names}, or a predicate")
-
-
-def _check_timeout(option: str, value: object) -> None:
-    if value is not None and not conf.is_seconds(value):
-        kind = ValueError if isinstance(value, (int, float)) else TypeError
-        raise kind(f"using(timeout={value!r}): it is a number of seconds above 0, or None")
-
-
-def _check_key(option: str, value: object) -> None:
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(f"using(key=...): a {type(value).__name__} is not hashable") from None
-
-
-def _check_name(option: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"using(name={value!r}): it is a string, or None")
-
-
-def _check_flag(option: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"using({option}={value!r}): it is True or False")
-
-
-def _check_lane(option: str, value: object) -> None:
-    if value is not None and value not in get_args(Lane):
-        names = ", ".join(map(repr, get_args(Lane)))
-        kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"using(lane={value!r}): it is one of {names}, or None")
-
-
-_CHECKS: dict[str, Callable[[str, object], None]] = {
-    "when": _check_when,
-    "takes_outcome": _check_flag,
-    "timeout": _check_timeout,
-    "key": _check_key,
-    "name": _check_name,
-    "concurrent": _check_flag,
-    "lane": _check_lane,
-}

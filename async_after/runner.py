@@ -52,7 +52,7 @@ class Runner:
             timeout=timeout,
             wait_timeout=wait_timeout,
             close_timeout=close_timeout,
-            instruments=instruments if isinstance(instruments, str) else tuple(instruments),  # type: ignore[arg-type]
+            instruments=instruments if isinstance(instruments, str) else tuple(instruments),
         )
         self.pool = WorkerPool(lambda: self._bounds.max_threads)
         self.timers = Timers()
@@ -94,13 +94,11 @@ class Runner:
             self._apps += 1
             self._is_closed = False
 
-    async def detach(self) -> None:
-        """That app shuts down. The last one closes the runner."""
+    def detach(self) -> bool:
+        """That app is gone; whether it was the last one, and the runner is to close."""
         with self._lock:
             self._apps -= 1
-            if self._apps > 0:
-                return
-        await self.aclose()
+            return self._apps == 0
 
     @property
     def wait_timeout(self) -> float:
@@ -197,7 +195,7 @@ class Runner:
         a callback, and in a request that has registered callbacks.
         """
         self._refuse_deadlock()
-        if not await self._wait(timeout):
+        if not await self.wait_idle(timeout):
             with self._lock:
                 count = len(self._exchanges)
             raise TimeoutError(
@@ -213,7 +211,7 @@ class Runner:
         works again on another event loop, or after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
-        if not await self._wait(self._bounds.wait_timeout):
+        if not await self.wait_idle(self._bounds.wait_timeout):
             with self._lock:
                 self._is_closed = True
                 running, exchanges = [*self._running], [*self._exchanges]
@@ -221,7 +219,7 @@ class Runner:
                 self._drop(exchange)
             for callback in running:
                 callback._owner.stop(callback, CallbackState.DROPPED)
-            if not await self._wait(self._bounds.close_timeout):
+            if not await self.wait_idle(self._bounds.close_timeout):
                 with self._lock:
                     running = [*self._running]
                 for callback in running:
@@ -229,7 +227,8 @@ class Runner:
         self._is_closed = True
         self.pool.close()
 
-    async def _wait(self, timeout: float | None) -> bool:
+    async def wait_idle(self, timeout: float | None) -> bool:
+        """Wait up to ``timeout`` seconds; whether nothing is pending or running."""
         with self._lock:
             if not self._exchanges:
                 return True

@@ -7,7 +7,7 @@ from .inline import InlineDispatcher
 from .runner import get_runner
 
 
-class exchange_scope:  # a function in all but syntax, like contextlib.suppress
+class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppress
     """An exchange of its own, also inside another one.
 
     ``with exchange_scope():`` runs the callbacks registered inside before the

@@ -34,9 +34,7 @@ class Timers:
                 self._changed.notify()
             else:
                 self._is_running = True
-                threading.Thread(
-                    target=self._run, name="async_after timers", daemon=True
-                ).start()
+                threading.Thread(target=self._run, name="async_after timers", daemon=True).start()
 
         def cancel() -> None:
             with self._changed:

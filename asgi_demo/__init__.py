@@ -1,0 +1,1 @@
+"""A Django project that shows async_after at work: ``python -m asgi_demo``."""

@@ -1,0 +1,313 @@
+"""The ASGI side: watches the messages of an app and runs callbacks after it.
+
+Promise 1, never_before: callbacks start when the app has returned or raised,
+and the server has accepted the last message or will see the failure at once.
+Promise 4, never_cancelled_by_the_client: they run in tasks of the runner,
+which no server and no framework knows of.
+Promise 12, idle_cost: an exchange without callbacks makes no task.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any
+
+from . import conf
+from .callback import Options
+from .dispatch import LoopDispatcher
+from .exchange import KEY, Exchange, current_exchange
+from .outcome import Outcome
+from .registrar import AfterResponseWithOutcome
+from .runner import Runner, get_runner
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_register = AfterResponseWithOutcome(Options(takes_outcome=True))
+
+
+class AfterResponseMiddleware:
+    """Wraps an ASGI application; ``after_response`` works inside it.
+
+    ``runner``: who runs the callbacks, by default the runner of the process.
+    ``callbacks``: called with the ``Outcome`` after every response. ``hold``:
+    whether the ASGI coroutine stays until the callbacks have ended. By
+    default it does only where the server does not speak lifespan: there it is
+    all that a server waits for at shutdown. Raises ``TypeError`` for anything
+    else, and Django's ``ImproperlyConfigured`` for a wrong ``ASYNC_AFTER``.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        runner: Runner | None = None,
+        callbacks: Iterable[Callable[[Outcome], object]] = (),
+        hold: bool | None = None,
+    ) -> None:
+        if not callable(app):
+            raise TypeError(f"app must be an ASGI application, not {type(app).__name__}")
+        if runner is not None and not isinstance(runner, Runner):
+            raise TypeError(f"runner must be a Runner, not {type(runner).__name__}")
+        if hold is not None and not isinstance(hold, bool):
+            raise TypeError(f"hold must be True, False or None, not {hold!r}")
+        conf.check()
+        self.app = app
+        self._runner = runner
+        self._callbacks = tuple(callbacks)
+        for callback in self._callbacks:
+            _register.check(callback)
+        self._hold = hold
+        self._released: asyncio.AbstractEventLoop | None = None
+        """The loop whose server will tell us of its shutdown."""
+
+    @property
+    def runner(self) -> Runner:
+        if self._runner is None:
+            self._runner = get_runner()
+        return self._runner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            outer = scope.get(KEY)
+            if outer is None:
+                await self._exchange(scope, receive, send)
+            else:
+                await self._nested(outer, scope, receive, send)
+        elif kind == "lifespan":
+            await _Lifespan(self, scope, receive, send).run()
+        elif current_exchange.get() is None:
+            await self.app(scope, receive, send)
+        else:
+            await self._inside(None, scope, receive, send)
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        dispatcher = self.runner.dispatcher(loop)
+        parent = current_exchange.get()
+        exchange = Exchange(dispatcher, scope["method"], scope["path"], parent)
+        watch = _Watch(exchange, receive, send)
+        current_exchange.set(exchange)
+        try:
+            for callback in self._callbacks:
+                _register.on(exchange, callback)
+            await self.app({**scope, KEY: exchange}, watch.receive, watch.send)
+        except BaseException as error:
+            # The server still has to send its error page: at once.
+            if exchange.end(error):
+                dispatcher.dispatch(exchange)
+            raise
+        finally:
+            current_exchange.set(parent)
+        if exchange.end():
+            dispatcher.dispatch(exchange)
+            hold = self._released is not loop if self._hold is None else self._hold
+            if hold and exchange.is_complete:
+                await _hold(self.runner, dispatcher, exchange)
+
+    async def _nested(self, outer: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        """This request has an exchange already: a wrapper around this one made it."""
+        for callback in self._callbacks:
+            _register.on(outer, callback)
+        if current_exchange.get() is outer:
+            await self.app(scope, receive, send)
+        else:
+            await self._inside(outer, scope, receive, send)
+
+    async def _inside(
+        self, exchange: Exchange | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        before = current_exchange.get()
+        current_exchange.set(exchange)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            current_exchange.set(before)
+
+
+class _Watch:
+    """The ``receive`` and ``send`` of one exchange: passes on, and tells it."""
+
+    __slots__ = ("_exchange", "_receive", "_send")
+
+    def __init__(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._exchange.disconnect()
+        return message
+
+    async def send(self, message: Message) -> None:
+        exchange = self._exchange
+        kind = message["type"]
+        size: int | None
+        if kind == "http.response.body":
+            size = len(message.get("body") or b"")
+            last = not message.get("more_body", False)
+        elif kind == "http.response.start":
+            await self._start(message)
+            return
+        elif kind == "http.response.trailers":
+            await self._trailers(message)
+            return
+        elif kind == "http.response.pathsend":
+            size, last = None, True
+        elif kind == "http.response.zerocopysend":
+            size, last = None, not message.get("more_body", False)
+        else:
+            await self._send(message)
+            return
+        completes = exchange.offer(size or 0, last=last)
+        try:
+            await self._send(message)
+        except OSError:
+            exchange.refuse()
+            raise
+        except asyncio.CancelledError:
+            # As soon as the server has the last message it reports a
+            # disconnect, and frameworks cancel what is still in here.
+            if completes:
+                exchange.body(size, completes=True)
+            raise
+        exchange.body(size, completes=completes)
+
+    async def _start(self, message: Message) -> None:
+        headers = message.get("headers", ())
+        if not isinstance(headers, (list, tuple)):
+            # Any iterable is allowed, and may be iterated only once.
+            headers = list(headers)
+            message = {**message, "headers": headers}
+        snapshot: Sequence[tuple[bytes, bytes]] = tuple(headers)
+        try:
+            await self._send(message)
+        except OSError:
+            self._exchange.refuse()
+            raise
+        self._exchange.start(message["status"], snapshot, trailers=message.get("trailers", False))
+
+    async def _trailers(self, message: Message) -> None:
+        exchange = self._exchange
+        completes = exchange.has_trailers and not message.get("more_trailers", False)
+        if completes:
+            exchange.offer_last()
+        try:
+            await self._send(message)
+        except OSError:
+            exchange.refuse()
+            raise
+        except asyncio.CancelledError:
+            if completes:
+                exchange.complete()
+            raise
+        if completes:
+            exchange.complete()
+
+
+async def _hold(runner: Runner, dispatcher: LoopDispatcher, exchange: Exchange) -> None:
+    """Stay until the callbacks have ended: the server's own graceful shutdown
+    waits for this coroutine.
+
+    A server that cancels it means to shut down, or has lost patience
+    (daphne, 10 s after each response). It is let go at once while another
+    one is held; the last one waits for the whole runner first.
+    """
+    dispatcher.held += 1
+    try:
+        await exchange.idle_latch().wait()
+    except asyncio.CancelledError:
+        if dispatcher.held == 1:
+            await _wait_for_all(runner)
+        raise
+    finally:
+        dispatcher.held -= 1
+
+
+async def _wait_for_all(runner: Runner) -> None:
+    deadline = time.monotonic() + runner.wait_timeout
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            await runner.wait_idle(left)
+            return
+        except asyncio.CancelledError:
+            # daphne cancels again each second.
+            continue
+
+
+class _Lifespan:
+    """The lifespan of one app: the runner starts and ends with it.
+
+    An app that returns, or raises before its first ``receive()``, does not
+    speak lifespan (Django), and is answered for. For one that does, the
+    runner is drained before the shutdown is passed on, while what the app
+    opened is still open.
+    """
+
+    def __init__(
+        self, middleware: AfterResponseMiddleware, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._middleware = middleware
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._has_received = False
+        self._is_attached = False
+        self._has_answered = False
+        self._is_shutting_down = False
+
+    async def run(self) -> None:
+        try:
+            try:
+                await self._middleware.app(self._scope, self.receive, self.send)
+            except Exception:
+                if self._has_received:
+                    raise
+            if not self._has_answered:
+                if not self._has_received:
+                    await self.receive()
+                await self.send({"type": "lifespan.startup.complete"})
+            if self._is_attached:
+                if not self._is_shutting_down:
+                    await self.receive()
+                await self._send({"type": "lifespan.shutdown.complete"})
+        finally:
+            self._leave()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._has_received = True
+        runner = self._middleware.runner
+        if message["type"] == "lifespan.startup":
+            if not self._is_attached:
+                self._is_attached = True
+                runner.attach()
+        elif message["type"] == "lifespan.shutdown":
+            self._is_shutting_down = True
+            if self._leave():
+                await runner.aclose()
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "lifespan.startup.complete":
+            self._has_answered = True
+            self._middleware._released = asyncio.get_running_loop()
+        elif kind == "lifespan.startup.failed":
+            self._has_answered = True
+            self._leave()
+        await self._send(message)
+
+    def _leave(self) -> bool:
+        """This app uses the runner no more; whether no other one does."""
+        self._middleware._released = None
+        if not self._is_attached:
+            return False
+        self._is_attached = False
+        return self._middleware.runner.detach()

@@ -1,0 +1,59 @@
+"""What kind of callable is to be called after the response, if any."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+from .callback import Lane, name_of
+
+_ANY_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def is_async(func: Any) -> bool:
+    """Whether calling it gives a coroutine. Raises ``TypeError`` for what
+    cannot be called after the response."""
+    if type(func) is FunctionType:
+        flags = func.__code__.co_flags
+        if not flags & _ANY_GENERATOR:
+            if flags & inspect.CO_COROUTINE:
+                return True
+            return iscoroutinefunction(func)
+    if inspect.iscoroutine(func):
+        func.close()
+        raise TypeError(
+            f"after_response() got the coroutine object {func.__qualname__}(...). Pass the"
+            f" function and its arguments: after_response({func.__name__}, ...)."
+        )
+    if not callable(func):
+        raise TypeError(f"after_response() needs a callable, not {type(func).__name__}.")
+    plain: Any = func
+    while isinstance(plain, functools.partial):
+        plain = plain.func
+    called = plain if inspect.isroutine(plain) or isinstance(plain, type) else type(plain).__call__
+    for kind, is_kind in (
+        ("async generator", inspect.isasyncgenfunction),
+        ("generator", inspect.isgeneratorfunction),
+    ):
+        if is_kind(plain) or is_kind(called):
+            raise TypeError(
+                f"after_response() cannot run the {kind} function {name_of(func)}: nothing would"
+                " iterate it. Pass a function that does, or a coroutine function."
+            )
+    return iscoroutinefunction(plain) or iscoroutinefunction(called)
+
+
+def refuse_lane(func: Callable[..., Any], is_coroutine: bool, lane: Lane) -> None:
+    if lane == "loop" and not is_coroutine:
+        raise TypeError(
+            f'lane="loop" cannot run the plain function {name_of(func)}: it would block the event'
+            ' loop. Leave the lane out, or make it "async def".'
+        )
+    if lane == "threads" and is_coroutine:
+        raise TypeError(
+            f'lane="threads" cannot run the coroutine function {name_of(func)}. Leave the lane'
+            ' out, or make it a plain "def".'
+        )
