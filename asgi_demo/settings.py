@@ -8,6 +8,7 @@ SECRET_KEY = secrets.token_urlsafe()
 DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "asgi_demo.urls"
+TIME_ZONE = "UTC"
 USE_TZ = True
 INSTALLED_APPS = ["async_after", "asgi_demo"]
 # With the ASGI wrapper (asgi.py) no middleware is needed.
