@@ -5,6 +5,7 @@ registration. Two things in that copy belong to where it was made, and are
 moved or replaced here: asgiref's Locals, and the thread-sensitive context.
 """
 
+import asyncio
 from concurrent.futures import Executor
 from contextvars import copy_context
 from typing import Any
@@ -78,6 +79,6 @@ class ThreadSensitivity:
         variable.set(self._context)
 
 
-def loop_of_this_thread() -> object | None:
+def loop_of_this_thread() -> "asyncio.AbstractEventLoop | None":
     """The event loop that called into this thread with ``sync_to_async``, if one did."""
     return getattr(SyncToAsync.threadlocal, "main_event_loop", None)

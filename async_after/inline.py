@@ -62,6 +62,7 @@ class InlineDispatcher(Dispatcher):
 
     async def _arun(self, exchange: Exchange) -> None:
         lane = InlineLane(asyncio.get_running_loop(), self._sensitivity)
+        self._sensitivity.apply()
         in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
         for unit in self._units(exchange):
             while (callback := unit.take()) is not None:

@@ -1,0 +1,258 @@
+"""Hangs the end of an exchange on a Django response.
+
+Promise 3, outside_in: each step of the body and ``close()`` run inside the
+exchange. The middleware hangs it on the response that it returns itself, so
+it should be the outermost.
+"""
+
+import _thread
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http.response import HttpResponseBase
+
+from ..exchange import Exchange, current_exchange
+from ..instrumentation import logger
+from .places import Place
+
+
+class Ending:
+    """Ends one exchange, once, whoever comes first: the body or ``close()``."""
+
+    def __init__(self, exchange: Exchange, place: Place) -> None:
+        self.exchange = exchange
+        self.place = place
+        self._response: weakref.ref[HttpResponseBase] | None = None
+
+    def belong_to(self, response: HttpResponseBase) -> None:
+        # Weakly, so that a response that nobody closes is collected at once,
+        # and its last closer can say so.
+        self._response = weakref.ref(response)
+
+    def start(self) -> HttpResponseBase | None:
+        """Tell the exchange what the response says of itself, as late as
+        possible; the server does not tell us more."""
+        response = self._response() if self._response is not None else None
+        exchange = self.exchange
+        if response is not None and exchange.status is None and not exchange.is_ended:
+            headers = [*response.items()]
+            headers += [
+                ("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()
+            ]
+            exchange.response = response
+            exchange.start(
+                response.status_code,
+                [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+            )
+        return response
+
+    def end(self, error: BaseException | None = None) -> None:
+        if self.exchange.end(error):
+            self.place.run(self.exchange)
+        self.place.hold(self.exchange)
+
+    async def aend(self, error: BaseException | None = None) -> None:
+        if self.exchange.end(error):
+            await self.place.arun(self.exchange)
+
+    def end_detached(self, error: BaseException | None = None) -> None:
+        """Without waiting for the callbacks."""
+        if self.exchange.end(error):
+            self.place.run_detached(self.exchange)
+
+
+def hang_on(response: HttpResponseBase, ending: Ending, *, is_file_left_alone: bool) -> None:
+    """Let this response end the exchange when it is closed."""
+    ending.belong_to(response)
+    body: _Steps | None = None
+    if response.streaming and not is_file_left_alone:
+        # HttpResponseBase does not declare it, StreamingHttpResponse does.
+        streaming: Any = response
+        content = streaming.streaming_content
+        if streaming.is_async:
+            body = _AsyncSteps(ending, content)
+        elif ending.place.keeps_context:
+            # Django would make a list of it before it sends the first byte,
+            # and the end of the iterator would say nothing about the client.
+            body = _AsyncSteps(ending, _one_by_one(content))
+        else:
+            body = _SyncSteps(ending, content)
+        streaming.streaming_content = body
+    add_closers(response, _Enter(ending), _End(ending, body))
+
+
+def add_closers(
+    response: HttpResponseBase, first: Callable[[], None], last: Callable[[], None]
+) -> None:
+    """The one door to ``HttpResponseBase._resource_closers``.
+
+    Django offers no public way to hear of ``close()``; this list is called in
+    order, and whatever is raised there is swallowed without a log.
+    """
+    closers: list[Callable[[], None]] = response._resource_closers  # type: ignore[attr-defined]
+    closers.insert(0, first)
+    closers.append(last)
+
+
+class _Steps:
+    """A streaming body, each step inside the exchange. Counts its bytes."""
+
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+        self._exchange = ending.exchange
+        self._before: Exchange | None = None
+        self.is_started = False
+        self.is_exhausted = False
+
+    def _enter(self) -> None:
+        if not self.is_started:
+            self.is_started = True
+            self._ending.start()
+        self._before = current_exchange.get()
+        current_exchange.set(self._exchange)
+
+    def _leave(self) -> None:
+        current_exchange.set(self._before)
+        self._before = None
+
+    def _part(self, part: Any) -> None:
+        self._exchange.body(len(part), completes=False)
+
+    def _reason(self, error: BaseException) -> BaseException | None:
+        """What went wrong with the body: ``None`` if it was cut."""
+        if isinstance(error, Exception):
+            return error
+        self._exchange.disconnect()
+        return None
+
+
+class _SyncSteps(_Steps, Iterator[Any]):
+    def __init__(self, ending: Ending, content: Iterable[Any]) -> None:
+        super().__init__(ending)
+        self._content = iter(content)
+
+    def __next__(self) -> Any:
+        self._enter()
+        try:
+            part = next(self._content)
+        except StopIteration:
+            self.is_exhausted = True
+            raise
+        except BaseException as error:
+            self._ending.end(self._reason(error))
+            raise
+        finally:
+            self._leave()
+        self._part(part)
+        return part
+
+
+class _AsyncSteps(_Steps, AsyncIterator[Any]):
+    def __init__(self, ending: Ending, content: AsyncIterable[Any]) -> None:
+        super().__init__(ending)
+        self._content: AsyncIterator[Any] = aiter(content)
+
+    async def __anext__(self) -> Any:
+        self._enter()
+        try:
+            part = await self._content.__anext__()
+        except StopAsyncIteration:
+            self.is_exhausted = True
+            if not self._ending.place.is_server:
+                # Test clients call close() on the loop, where it cannot wait.
+                self._exchange.complete()
+                await self._ending.aend()
+            raise
+        except BaseException as error:
+            # Nobody may call close() now: under ASGI, Django does not.
+            await self._ending.aend(self._reason(error))
+            raise
+        finally:
+            self._leave()
+        self._part(part)
+        return part
+
+
+async def _one_by_one(content: Iterable[Any]) -> AsyncIterator[Any]:
+    for part in await sync_to_async(list)(content):
+        yield part
+
+
+class _Closer:
+    """Pickles to nothing: a cache may pickle the response with its closers."""
+
+    def __call__(self) -> None:
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[type["Nothing"], tuple[()]]:
+        return Nothing, ()
+
+
+class Nothing:
+    """What is left of a closer in a cached response."""
+
+    def __call__(self) -> None:
+        pass
+
+
+class _Enter(_Closer):
+    """The first closer: the others register on this exchange."""
+
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+
+    def __call__(self) -> None:
+        if not self._ending.exchange.is_ended:
+            current_exchange.set(self._ending.exchange)
+
+
+class _End(_Closer):
+    """The last closer: the response is through, the callbacks run."""
+
+    def __init__(self, ending: Ending, body: _Steps | None) -> None:
+        self._ending = ending
+        self._body = body
+        self._is_called = False
+
+    def __call__(self) -> None:
+        if self._is_called:
+            return
+        self._is_called = True
+        try:
+            self._end()
+        except Exception:
+            logger.exception("ending %s in close() failed", self._ending.exchange.label())
+
+    def _end(self) -> None:
+        ending, exchange, body = self._ending, self._ending.exchange, self._body
+        parent = exchange.parent
+        response: Any = ending.start()
+        if exchange.is_ended:
+            pass
+        elif body is None:
+            size = None if response is None or response.streaming else len(response.content)
+            exchange.body(size, completes=True)
+        elif body.is_exhausted or not (body.is_started or ending.place.is_server):
+            # A test client takes away the body of HEAD, 204 and 304.
+            exchange.complete()
+        else:
+            exchange.disconnect()
+        if not ending.place.keeps_context:
+            current_exchange.set(parent)
+        ending.end()
+
+    def __del__(self) -> None:
+        # The response was thrown away and never closed: the client left while
+        # a sync view ran under ASGI, or an outer middleware replaced it.
+        if self._is_called or self._ending.exchange.is_ended:
+            return
+        try:
+            if self._ending.place.keeps_context:
+                self._ending.exchange.disconnect()
+            # In a thread that holds no lock of ours: the one where the
+            # garbage collector runs may.
+            _thread.start_new_thread(self._ending.end_detached, ())
+        except Exception:  # the interpreter or the loop is gone
+            pass

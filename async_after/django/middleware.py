@@ -1,0 +1,110 @@
+"""The Django middleware: labels an exchange, or opens one.
+
+With the ASGI wrapper outside it only tells the exchange which Django request
+and response it belongs to, and what a view raised. Alone, it opens an
+exchange and hangs its end on the response. It should stand first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from .. import conf
+from ..exchange import KEY, Exchange, current_exchange
+from ..runner import get_runner
+from .closing import Ending, hang_on
+from .places import key_holder, place_of
+
+
+class AfterResponseMiddleware:
+    """``MIDDLEWARE = ["async_after.django.AfterResponseMiddleware", ...]``.
+
+    Raises ``ImproperlyConfigured`` at start-up if ``ASYNC_AFTER`` is wrong.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        conf.check()
+        self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self._is_async:
+            return self.__acall__(request)
+        exchange = key_holder(request).get(KEY)
+        if exchange is None:
+            return self._alone(request)
+        exchange.request = request
+        response: HttpResponseBase = self.get_response(request)
+        exchange.response = response
+        return response
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        exchange = key_holder(request).get(KEY)
+        if exchange is None:
+            return await self._aalone(request)
+        exchange.request = request
+        response: HttpResponseBase = await self.get_response(request)
+        exchange.response = response
+        return response
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """Django calls this with what a view raised, before it becomes a response."""
+        exchange = key_holder(request).get(KEY)
+        if exchange is not None:
+            exchange.error = exception
+
+    # Without a wrapper outside.
+
+    def _alone(self, request: HttpRequest) -> HttpResponseBase:
+        ending = _open(request)
+        try:
+            response: HttpResponseBase = self.get_response(request)
+        except BaseException as error:
+            _fail(ending, error)
+            raise
+        return _close(request, response, ending)
+
+    async def _aalone(self, request: HttpRequest) -> HttpResponseBase:
+        ending = _open(request)
+        try:
+            response: HttpResponseBase = await self.get_response(request)
+        except BaseException as error:
+            _fail(ending, error)
+            raise
+        return _close(request, response, ending)
+
+
+def _open(request: HttpRequest) -> Ending:
+    place = place_of(request, get_runner())
+    exchange = Exchange(place.host, request.method, request.path, current_exchange.get())
+    exchange.request = request
+    key_holder(request)[KEY] = exchange
+    current_exchange.set(exchange)
+    return Ending(exchange, place)
+
+
+def _fail(ending: Ending, error: BaseException) -> None:
+    """No response: the client left while an async view ran, or the server stops."""
+    current_exchange.set(ending.exchange.parent)
+    if isinstance(error, asyncio.CancelledError):
+        ending.exchange.disconnect()
+    ending.end_detached(error)
+
+
+def _close(request: HttpRequest, response: HttpResponseBase, ending: Ending) -> HttpResponseBase:
+    if not ending.place.keeps_context:
+        current_exchange.set(ending.exchange.parent)
+    # A closing iterator around a file would cost the server its sendfile.
+    file = getattr(response, "file_to_stream", None)
+    is_file_left_alone = file is not None and "wsgi.file_wrapper" in key_holder(request)
+    hang_on(response, ending, is_file_left_alone=is_file_left_alone)
+    return response

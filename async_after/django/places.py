@@ -1,0 +1,175 @@
+"""Where a Django response is closed, and how its callbacks run there.
+
+The Django middleware alone meets four places: a test client, sync or async,
+which waits for the callbacks; an ASGI server; and a WSGI server.
+"""
+
+import _thread
+import asyncio
+import contextvars
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from django.http import HttpRequest
+
+from .. import contexts
+from ..dispatch import Dispatcher
+from ..exchange import Exchange
+from ..inline import InlineDispatcher
+from ..runner import Runner
+
+
+class Place(Protocol):
+    """Runs the callbacks of an exchange that has just ended."""
+
+    is_server: bool
+    keeps_context: bool
+    """Whether the context is thrown away with the request, so that the
+    exchange may stay current until then."""
+
+    @property
+    def host(self) -> Dispatcher: ...
+
+    def run(self, exchange: Exchange) -> None:
+        """From ``close()`` or a synchronous body."""
+
+    async def arun(self, exchange: Exchange) -> None:
+        """From an asynchronous body."""
+
+    def run_detached(self, exchange: Exchange) -> None:
+        """From any thread, without waiting."""
+
+    def hold(self, exchange: Exchange) -> None:
+        """At the end of ``close()``, whoever has ended the exchange."""
+
+
+def place_of(request: HttpRequest, runner: Runner) -> Place:
+    loop = _loop_of(request)
+    if is_from_test_client(request):
+        return _TestClient(runner) if loop is None else _AsyncTestClient(runner, loop)
+    if loop is not None:
+        return _ASGIServer(runner, loop)
+    return _WSGIServer(runner.thread_dispatcher())
+
+
+def is_from_test_client(request: HttpRequest) -> bool:
+    """Whether Django's ``Client`` or ``AsyncClient`` made this request.
+
+    Their handlers set this attribute on each request, to either value, before
+    any middleware sees it; nothing else in Django does.
+    """
+    return hasattr(request, "_dont_enforce_csrf_checks")
+
+
+def key_holder(request: HttpRequest) -> dict[str, Any]:
+    """The ASGI scope or WSGI environ of a request."""
+    for name in ("scope", "environ", "META"):
+        holder = getattr(request, name, None)
+        if isinstance(holder, dict):
+            return holder
+    raise TypeError(f"{type(request).__name__} has neither scope, environ nor META")
+
+
+def _loop_of(request: HttpRequest) -> asyncio.AbstractEventLoop | None:
+    """The loop that serves an ASGI request, which may be waiting for this thread."""
+    if not isinstance(getattr(request, "scope", None), Mapping):
+        return None
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return contexts.loop_of_this_thread()
+
+
+class _TestClient:
+    is_server = False
+    keeps_context = False
+
+    def __init__(self, runner: Runner) -> None:
+        self.host = InlineDispatcher(runner)
+
+    def run(self, exchange: Exchange) -> None:
+        self.host.run(exchange)
+
+    async def arun(self, exchange: Exchange) -> None:
+        await self.host.arun(exchange)
+
+    def run_detached(self, exchange: Exchange) -> None:
+        _thread.start_new_thread(self.host.run, (exchange,))
+
+    def hold(self, exchange: Exchange) -> None:
+        pass
+
+
+class _AsyncTestClient(_TestClient):
+    """Closes the response in another thread. What sees the test's transaction
+    is a task on the view's loop, in the context of the request."""
+
+    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(runner)
+        self._loop = loop
+        self._context = contextvars.copy_context()
+
+    def run(self, exchange: Exchange) -> None:
+        done = self._start(exchange)
+        if not _is_running_here(self._loop):
+            done.result()
+
+    def run_detached(self, exchange: Exchange) -> None:
+        self._start(exchange)
+
+    def _start(self, exchange: Exchange) -> "Future[None]":
+        done: Future[None] = Future()
+
+        def start() -> None:
+            task = self._loop.create_task(self.host.arun(exchange), context=self._context)
+            task.add_done_callback(lambda task: done.set_result(None))
+
+        self._loop.call_soon_threadsafe(start)
+        return done
+
+
+class _Server:
+    is_server = True
+
+    def __init__(self, host: Dispatcher) -> None:
+        self.host = host
+
+    def run(self, exchange: Exchange) -> None:
+        self.host.dispatch(exchange)
+
+    async def arun(self, exchange: Exchange) -> None:
+        self.host.dispatch(exchange)
+
+    def run_detached(self, exchange: Exchange) -> None:
+        self.host.dispatch(exchange)
+
+    def hold(self, exchange: Exchange) -> None:
+        pass
+
+
+class _WSGIServer(_Server):
+    keeps_context = False
+
+
+class _ASGIServer(_Server):
+    """Django awaits ``close()``, in the request's own thread: keeping that
+    thread lets the server's graceful shutdown cover the callbacks."""
+
+    keeps_context = True
+
+    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(runner.dispatcher(loop))
+        self._runner = runner
+        self._loop = loop
+
+    def hold(self, exchange: Exchange) -> None:
+        if not _is_running_here(self._loop):
+            exchange.idle_latch().wait_in_thread(self._runner.wait_timeout)
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
