@@ -24,7 +24,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Frameworks declare these three in many ways; django-stubs wants a dict for the scope.
+App = Callable[[Any, Any, Any], Awaitable[object]]
 
 _register = AfterResponseWithOutcome(Options(takes_outcome=True))
 

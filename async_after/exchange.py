@@ -36,6 +36,19 @@ current_callback: ContextVar["Callback[Any] | None"] = ContextVar(
 _BODILESS = frozenset({204, 304})
 
 
+def key_holder(request: Any) -> dict[str, Any] | None:
+    """The mapping that ``KEY`` stands in: an ASGI scope or a WSGI environ, or
+    that of a Django or Starlette request."""
+    for holder in (request, *(getattr(request, name, None) for name in _HOLDERS)):
+        if isinstance(holder, dict):
+            return holder
+    return None
+
+
+# Django's HttpRequest has META alone; its WSGI and ASGI requests have the others too.
+_HOLDERS = ("scope", "environ", "META")
+
+
 class NoActiveExchange(RuntimeError):
     """``after_response`` was called where no request is being answered."""
 
@@ -509,6 +522,3 @@ def task_of(callback: Callback[Any]) -> Task:
     task = callback._task
     assert task is not None, callback
     return task
-
-
-__all__ = ["KEY", "Exchange", "Host", "NoActiveExchange", "current_callback", "current_exchange"]

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overlo
 
 from . import conf
 from .callback import Callback, Options, Task, name_of
-from .exchange import KEY, Exchange, NoActiveExchange, current_exchange
+from .exchange import KEY, Exchange, NoActiveExchange, current_exchange, key_holder
 from .kinds import is_async, refuse_lane
 from .options import CommonOptions, changed
 from .outcome import Outcome
@@ -228,10 +228,7 @@ def _refuse_outside(func: Callable[..., Any], options: Options) -> None:
 
 def _exchange_of(request: Any) -> Exchange:
     """The exchange of a Django or Starlette request, an ASGI scope or a WSGI environ."""
-    candidates = (request, getattr(request, "scope", None), getattr(request, "environ", None))
-    for mapping in candidates:
-        if isinstance(mapping, dict):
-            exchange = mapping.get(KEY)
-            if isinstance(exchange, Exchange):
-                return exchange
+    exchange = (key_holder(request) or {}).get(KEY)
+    if isinstance(exchange, Exchange):
+        return exchange
     raise NoActiveExchange(f"..., request={type(request).__name__}")

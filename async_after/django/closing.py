@@ -176,8 +176,12 @@ class _AsyncSteps(_Steps, AsyncIterator[Any]):
 
 
 async def _one_by_one(content: Iterable[Any]) -> AsyncIterator[Any]:
-    for part in await sync_to_async(list)(content):
+    for part in await sync_to_async(_list)(content):
         yield part
+
+
+def _list(content: Iterable[Any]) -> list[Any]:
+    return [*content]
 
 
 class _Closer:

@@ -14,10 +14,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .. import conf
-from ..exchange import KEY, Exchange, current_exchange
+from ..exchange import KEY, Exchange, current_exchange, key_holder
 from ..runner import get_runner
 from .closing import Ending, hang_on
-from .places import key_holder, place_of
+from .places import place_of
 
 
 class AfterResponseMiddleware:
@@ -39,7 +39,7 @@ class AfterResponseMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self._is_async:
             return self.__acall__(request)
-        exchange = key_holder(request).get(KEY)
+        exchange = _keys(request).get(KEY)
         if exchange is None:
             return self._alone(request)
         exchange.request = request
@@ -48,7 +48,7 @@ class AfterResponseMiddleware:
         return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        exchange = key_holder(request).get(KEY)
+        exchange = _keys(request).get(KEY)
         if exchange is None:
             return await self._aalone(request)
         exchange.request = request
@@ -58,7 +58,7 @@ class AfterResponseMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """Django calls this with what a view raised, before it becomes a response."""
-        exchange = key_holder(request).get(KEY)
+        exchange = _keys(request).get(KEY)
         if exchange is not None:
             exchange.error = exception
 
@@ -83,11 +83,16 @@ class AfterResponseMiddleware:
         return _close(request, response, ending)
 
 
+def _keys(request: HttpRequest) -> dict[str, Any]:
+    holder = key_holder(request)
+    return request.META if holder is None else holder
+
+
 def _open(request: HttpRequest) -> Ending:
     place = place_of(request, get_runner())
     exchange = Exchange(place.host, request.method, request.path, current_exchange.get())
     exchange.request = request
-    key_holder(request)[KEY] = exchange
+    _keys(request)[KEY] = exchange
     current_exchange.set(exchange)
     return Ending(exchange, place)
 
@@ -105,6 +110,6 @@ def _close(request: HttpRequest, response: HttpResponseBase, ending: Ending) -> 
         current_exchange.set(ending.exchange.parent)
     # A closing iterator around a file would cost the server its sendfile.
     file = getattr(response, "file_to_stream", None)
-    is_file_left_alone = file is not None and "wsgi.file_wrapper" in key_holder(request)
+    is_file_left_alone = file is not None and "wsgi.file_wrapper" in _keys(request)
     hang_on(response, ending, is_file_left_alone=is_file_left_alone)
     return response

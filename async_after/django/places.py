@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.http import HttpRequest
 
@@ -60,15 +60,6 @@ def is_from_test_client(request: HttpRequest) -> bool:
     any middleware sees it; nothing else in Django does.
     """
     return hasattr(request, "_dont_enforce_csrf_checks")
-
-
-def key_holder(request: HttpRequest) -> dict[str, Any]:
-    """The ASGI scope or WSGI environ of a request."""
-    for name in ("scope", "environ", "META"):
-        holder = getattr(request, name, None)
-        if isinstance(holder, dict):
-            return holder
-    raise TypeError(f"{type(request).__name__} has neither scope, environ nor META")
 
 
 def _loop_of(request: HttpRequest) -> asyncio.AbstractEventLoop | None:

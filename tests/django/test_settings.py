@@ -1,0 +1,144 @@
+"""``ASYNC_AFTER``: read at access, and refused with what would be right."""
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.test import Client, override_settings
+
+from async_after import CallbackState, NoActiveExchange, after_response, get_runner
+from async_after.asgi import AfterResponseMiddleware as ASGIMiddleware
+from async_after.django import AfterResponseMiddleware
+from tests.django.site import views
+
+WRONG: list[tuple[Any, str]] = [
+    ({"LIMT": 1}, r"unknown key 'LIMT'. The keys are: CLOSE_TIMEOUT, INSTRUMENTS, LIMIT"),
+    ({"limit": 1}, "unknown key 'limit'"),
+    ({3: 1}, "unknown key 3"),
+    ({"LIMIT": 0}, r"ASYNC_AFTER\['LIMIT'\]: 0 is not an integer from 1"),
+    ({"LIMIT": "10"}, "'10' is not an integer from 1"),
+    ({"LIMIT": True}, "True is not an integer"),
+    ({"MAX_THREADS": 1.5}, "1.5 is not an integer from 1"),
+    ({"TIMEOUT": 0}, "0 is not seconds above 0, or None"),
+    ({"TIMEOUT": float("nan")}, "nan is not seconds"),
+    ({"WAIT_TIMEOUT": -1}, "-1 is not seconds from 0"),
+    ({"CLOSE_TIMEOUT": None}, "None is not seconds from 0"),
+    ({"INSTRUMENTS": [object()]}, "registered, started and ended"),
+    ({"INSTRUMENTS": "tests"}, "registered, started and ended"),
+    ({"OUTSIDE_REQUEST": "ignore"}, 'is not "raise" or "run"'),
+    ({"OUTSIDE_REQUEST": []}, 'is not "raise" or "run"'),
+    (["LIMIT"], "ASYNC_AFTER must be a dict, not list"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), WRONG)
+def test_wrong_settings_are_refused_where_they_enter(value: Any, message: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    with override_settings(ASYNC_AFTER=value):
+        for enter in (
+            lambda: ASGIMiddleware(app),
+            lambda: AfterResponseMiddleware(views.sync_view),
+            lambda: after_response(print),
+        ):
+            with pytest.raises(ImproperlyConfigured, match=message):
+                enter()
+        found = [error for error in run_checks() if error.id == "async_after.E001"]
+        assert len(found) == 1
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with override_settings(ASYNC_AFTER={"LIMT": 1, "TIMEOUT": 0}):
+        assert len([e for e in run_checks() if e.id == "async_after.E001"]) == 2
+    assert not [e for e in run_checks() if e.id == "async_after.E001"]
+
+
+def test_settings_are_read_at_access() -> None:
+    class Ear:
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def registered(self, callback: Any) -> None:
+            self.heard.append("registered")
+
+        def started(self, callback: Any) -> None:
+            self.heard.append("started")
+
+        def ended(self, callback: Any) -> None:
+            self.heard.append("ended")
+
+    ear = Ear()
+    views.todo.append(lambda: None)
+    Client().get("/sync")
+    settings: dict[str, Any] = {"INSTRUMENTS": [ear]}
+    with override_settings(ASYNC_AFTER=settings):
+        Client().get("/sync")
+        settings["INSTRUMENTS"] = []  # changed in place
+        Client().get("/sync")
+    Client().get("/sync")
+    assert ear.heard == ["registered", "started", "ended"]
+
+
+def test_a_timeout_from_the_settings() -> None:
+    views.todo.append(lambda: asyncio.sleep(60))
+    with override_settings(ASYNC_AFTER={"TIMEOUT": 0.01}):
+        Client().get("/sync")
+    assert views.registered[0].state is CallbackState.TIMED_OUT
+
+
+async def test_settings_that_become_wrong_lose_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Callbacks that are under way still run, within the default bounds."""
+    views.todo.append(lambda: None)
+    response: Any = AfterResponseMiddleware(views.sync_view)(_request())
+    with override_settings(ASYNC_AFTER={"LIMIT": 0}):
+        response.close()
+        await get_runner().drain(10)
+    assert views.registered[0].state is CallbackState.SUCCEEDED
+    assert "the default of LIMIT is used instead" in caplog.text
+
+
+def _request() -> Any:
+    from django.test import RequestFactory
+
+    return RequestFactory().get("/sync")
+
+
+def test_outside_a_request() -> None:
+    ran: list[int] = []
+    with pytest.raises(NoActiveExchange):
+        after_response(ran.append, 0)
+    with override_settings(ASYNC_AFTER={"OUTSIDE_REQUEST": "run"}):
+        callback = after_response(ran.append, 1)
+        assert callback.state is CallbackState.SUCCEEDED
+    assert ran == [1]
+
+
+async def test_outside_a_request_from_async_code() -> None:
+    from async_after import aafter_response
+
+    async def double(number: int) -> int:
+        await asyncio.sleep(0)
+        return number * 2
+
+    with pytest.raises(NoActiveExchange):
+        await aafter_response(double, 1)
+    with override_settings(ASYNC_AFTER={"OUTSIDE_REQUEST": "run"}):
+        assert (await aafter_response(double, 1)).result() == 2
+        assert (await aafter_response(abs, -1)).result() == 1
+        assert after_response(double, 2).result() == 4
+
+
+def test_django_that_is_loaded_but_not_used_does_not_matter() -> None:
+    code = (
+        "import django.db, django.core.cache\n"
+        "from async_after import exchange_scope, after_response\n"
+        "with exchange_scope(): after_response(print, 'ran')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("ran\n", "")
