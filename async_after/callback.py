@@ -6,7 +6,7 @@ callable, arguments and context are dropped as soon as the callback has ended.
 
 import asyncio
 import functools
-from collections.abc import Callable as Callable_
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .waiting import Latch
 
 R = TypeVar("R")
 
-Predicate = Callable_[[Outcome], object]
+Predicate = Callable[[Outcome], object]
 When = Literal["always", "success", "disconnect", "error"]
 Lane = Literal["loop", "threads"]
 
@@ -99,17 +99,17 @@ class Task:
 
     def __init__(
         self,
-        func: Callable_[..., Any],
+        func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         context: Context,
         thread: int,
     ) -> None:
-        self.func = func
-        self.args = args
-        self.kwargs = kwargs
-        self.context = context
-        self.thread = thread
+        self.func: Callable[..., Any] = func
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.context: Context = context
+        self.thread: int = thread
         """The thread of the registration: asgiref's Locals are tagged with it."""
 
 
@@ -144,13 +144,13 @@ class Callback(Generic[R]):
         self._state = CallbackState.PENDING
         self._task: Task | None = task
         self._latch: Latch | None = None
-        self._stop: Callable_[[], None] | None = None
+        self._stop: Callable[[], None] | None = None
         self._stopping: CallbackState | None = None
         # The coroutine that a plain function returned, for a loop to await.
         self._returned: Any = None
-        self.name = name
-        self.options = options
-        self.is_async = is_async
+        self.name: str = name
+        self.options: Options = options
+        self.is_async: bool = is_async
         self._result: Any = None
         self._exception: BaseException | None = None
 
@@ -232,7 +232,7 @@ class Callback(Generic[R]):
         return f"<Callback {self.name} {self._state.name}>"
 
 
-def name_of(func: Callable_[..., Any]) -> str:
+def name_of(func: Callable[..., Any]) -> str:
     """``module.qualname`` of what is called in the end: partials are unwrapped."""
     while isinstance(func, functools.partial):
         func = func.func

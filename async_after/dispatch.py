@@ -6,6 +6,7 @@ which starts the next one when the last has ended.
 
 import asyncio
 import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -41,7 +42,7 @@ class Unit:
 
     def __init__(self, dispatcher: "Dispatcher", exchange: Exchange) -> None:
         self._dispatcher = dispatcher
-        self.exchange = exchange
+        self.exchange: Exchange = exchange
 
     def take(self) -> Callback[Any] | None:
         """The next callback to run, RUNNING; those not wanted are SKIPPED on the way."""
@@ -92,11 +93,11 @@ class Dispatcher:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self.admit = slots.admit
-        self.registered = slots.registered
-        self.settled = slots.settled
-        self.idle = slots.idle
-        self.lending = slots.lending
+        self.admit: Callable[[Exchange, bool], None] = slots.admit
+        self.registered: Callable[[Callback[Any]], None] = slots.registered
+        self.settled: Callable[[Callback[Any]], None] = slots.settled
+        self.idle: Callable[[Exchange], None] = slots.idle
+        self.lending: Callable[[], AbstractContextManager[None]] = slots.lending
 
     def dispatch(self, exchange: Exchange) -> None:
         for callback in exchange.claim():
@@ -159,7 +160,7 @@ class LoopDispatcher(Dispatcher):
     def __init__(self, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(slots)
         self.loop = loop
-        self.lane = LoopLane(loop, slots.pool)
+        self.lane: LoopLane = LoopLane(loop, slots.pool)
         self.held = 0
         """ASGI coroutines that stay until their callbacks have ended."""
 
@@ -200,7 +201,7 @@ class Alone:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.over = Latch()
+        self.over: Latch = Latch()
 
     def advance(self) -> None:
         self.over.open()

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from .callback import Callback, CallbackState
 
-logger = logging.getLogger("async_after")
+logger: logging.Logger = logging.getLogger("async_after")
 
 
 @runtime_checkable

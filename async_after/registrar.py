@@ -215,9 +215,9 @@ class AsyncAfterResponseWithOutcome(_Registrar):
         return await self._aregister(func, args, kwargs)
 
 
-after_response = AfterResponse(Options())
+after_response: AfterResponse = AfterResponse(Options())
 """Run a callable after the current response has been sent."""
-aafter_response = AsyncAfterResponse(Options())
+aafter_response: AsyncAfterResponse = AsyncAfterResponse(Options())
 """The same, from async code."""
 
 

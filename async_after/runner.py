@@ -54,8 +54,8 @@ class Runner:
             close_timeout=close_timeout,
             instruments=instruments if isinstance(instruments, str) else tuple(instruments),
         )
-        self.pool = WorkerPool(lambda: self._bounds.max_threads)
-        self.timers = Timers()
+        self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads)
+        self.timers: Timers = Timers()
         self._lock = threading.Lock()
         self._used = 0
         self._waiting: deque[Unit] = deque()

@@ -26,12 +26,12 @@ class Worker:
 
     def __init__(self) -> None:
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
-        self.load = 0
+        self.load: int = 0
         """Pieces of work given to it and not done yet."""
-        self.sessions = 0
+        self.sessions: int = 0
         """Async callbacks whose thread-sensitive calls all come here."""
-        self.is_overdue = False
-        self.turn = 0
+        self.is_overdue: bool = False
+        self.turn: int = 0
         """How many pieces of work it has done."""
 
 
