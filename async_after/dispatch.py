@@ -29,7 +29,7 @@ class Slots(Protocol):
     def started(self, callback: Callback[Any]) -> None: ...
     def settled(self, callback: Callback[Any]) -> None: ...
     def idle(self, exchange: Exchange) -> None: ...
-    def lending(self) -> AbstractContextManager[None]: ...
+    def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]: ...
     def submit(self, unit: "Unit") -> None: ...
     def release(self) -> None: ...
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
@@ -64,6 +64,11 @@ class Unit:
                 return True
         return False
 
+    def drop(self) -> None:
+        """Give up what has not been started, and the claim to it."""
+        while (callback := self._next()) is not None:
+            self.exchange.settle(callback, CallbackState.DROPPED)
+
     def advance(self) -> None:
         """A callback of this unit has ended: go on, or give the slot back."""
         if not self.go():
@@ -97,7 +102,7 @@ class Dispatcher:
         self.registered: Callable[[Callback[Any]], None] = slots.registered
         self.settled: Callable[[Callback[Any]], None] = slots.settled
         self.idle: Callable[[Exchange], None] = slots.idle
-        self.lending: Callable[[], AbstractContextManager[None]] = slots.lending
+        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = slots.lending
 
     def dispatch(self, exchange: Exchange) -> None:
         for callback in exchange.claim():
@@ -121,8 +126,7 @@ class Dispatcher:
         """In a worker: run this callback and the plain functions right behind it."""
         while True:
             if not self._run(unit, callback):
-                if callback._returned is not None and not self.start_async(unit, callback):
-                    unit.advance()
+                self._go_on_behind(unit, callback)
                 return
             following = unit.take()
             if following is None:
@@ -133,6 +137,15 @@ class Dispatcher:
                     unit.advance()
                 return
             callback = following
+
+    def _go_on_behind(self, unit: Unit, callback: Callback[Any]) -> None:
+        """The call has returned, and that was not the end of its callback."""
+        if callback._returned is not None:
+            if self.start_async(unit, callback):
+                return
+        elif callback.state is CallbackState.TIMED_OUT:
+            return  # those behind it went on at that moment
+        unit.advance()
 
     def _run(self, unit: Unit, callback: Callback[Any]) -> bool:
         timeout = self.slots.timeout_of(callback)
@@ -174,7 +187,7 @@ class LoopDispatcher(Dispatcher):
             self.lane.start(unit, callback, timeout)
             return True
         try:
-            self.loop.call_soon_threadsafe(self.lane.start, unit, callback, timeout)
+            self.lane.start_soon(unit, callback, timeout)
         except RuntimeError:  # the loop is closed
             unit.exchange.settle(callback, CallbackState.DROPPED)
             return False

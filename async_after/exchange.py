@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -83,8 +83,8 @@ class Host(Protocol):
     def idle(self, exchange: "Exchange") -> None:
         """The exchange has no unsettled callback any more."""
 
-    def lending(self) -> AbstractContextManager[None]:
-        """While inside, the current callback only waits for another one."""
+    def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
+        """While inside, this running callback only waits for another one."""
 
 
 class _Registry:
@@ -514,7 +514,14 @@ class Exchange:
             )
 
     def lending(self) -> AbstractContextManager[None]:
-        return self.host.lending()
+        """While inside, the current callback, of whichever exchange, only waits."""
+        waiting = current_callback.get()
+        if waiting is None or waiting._state is not CallbackState.RUNNING:
+            return nullcontext()
+        return waiting._owner.lend(waiting)
+
+    def lend(self, callback: Callback[Any]) -> AbstractContextManager[None]:
+        return self.host.lending(callback)
 
 
 def task_of(callback: Callback[Any]) -> Task:

@@ -7,6 +7,7 @@ once_or_accounted: they go through the same exchange and the same books.
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
@@ -19,12 +20,18 @@ from .lanes import InlineLane, run_in_thread
 from .runner import Runner
 
 
+def _no_slot(callback: Callback[Any]) -> AbstractContextManager[None]:
+    """An inline callback has none to lend."""
+    return nullcontext()
+
+
 class InlineDispatcher(Dispatcher):
     """Runs an exchange's callbacks when ``run`` or ``arun`` is called, and
     what is registered later still through the runner."""
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
+        self.lending = _no_slot
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False

@@ -80,6 +80,7 @@ class LoopLane:
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: WorkerPool) -> None:
         self.loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
+        self._coming: dict[Callback[Any], Unit] = {}
         self._sessions = SessionExecutor(pool)
         self._thread_sensitive = contexts.thread_sensitive_context(self._sessions)
 
@@ -88,6 +89,22 @@ class LoopLane:
         for task in [*self._tasks]:
             steps: Any = task.get_coro()
             steps.close()
+        for callback, unit in [*self._coming.items()]:
+            unit.exchange.settle(callback, CallbackState.DROPPED)
+            unit.advance()
+
+    def start_soon(self, unit: Unit, callback: Callback[Any], timeout: float | None) -> None:
+        """Start it from any thread. ``RuntimeError`` if the loop is closed."""
+        self._coming[callback] = unit
+        try:
+            self.loop.call_soon_threadsafe(self._start_coming, unit, callback, timeout)
+        except RuntimeError:
+            del self._coming[callback]
+            raise
+
+    def _start_coming(self, unit: Unit, callback: Callback[Any], timeout: float | None) -> None:
+        del self._coming[callback]
+        self.start(unit, callback, timeout)
 
     def start(self, unit: Unit, callback: Callback[Any], timeout: float | None) -> None:
         """Start it as a task. In the loop's thread only."""

@@ -8,7 +8,7 @@ give up is DROPPED, and logged by name.
 
 import asyncio
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -59,6 +59,7 @@ class Runner:
         self._lock = threading.Lock()
         self._used = 0
         self._waiting: deque[Unit] = deque()
+        self._lent: Counter[Callback[Any]] = Counter()
         self._running: set[Callback[Any]] = set()
         self._exchanges: set[Exchange] = set()
         """Those with unsettled callbacks, open or ended."""
@@ -109,7 +110,7 @@ class Runner:
     def submit(self, unit: Unit) -> None:
         """Start a unit, or keep it until there is room."""
         if self._is_closed:
-            self._drop(unit.exchange)
+            unit.drop()
             return
         limit = self._bounds.limit
         with self._lock:
@@ -136,19 +137,23 @@ class Runner:
         return self._bounds.timeout if own is None else own
 
     @contextmanager
-    def lending(self) -> Iterator[None]:
-        """A callback that only waits for another one lends it its slot, or a
-        full runner would never get to the one waited for."""
-        callback = current_callback.get()
-        if callback is None or callback not in self._running:
-            yield
-            return
-        self.release()
+    def lending(self, callback: Callback[Any]) -> Iterator[None]:
+        """A callback that only waits for another one lends its slot, or a full
+        runner would never get to the one waited for. Its tasks may wait for
+        several at once: it has one slot to lend."""
+        with self._lock:
+            self._lent[callback] += 1
+            lends = self._lent[callback] == 1
+        if lends:
+            self.release()
         try:
             yield
         finally:
             with self._lock:
-                self._used += 1
+                self._lent[callback] -= 1
+                if not self._lent[callback]:
+                    del self._lent[callback]
+                    self._used += 1
 
     # Books.
 
@@ -214,7 +219,10 @@ class Runner:
         if not await self.wait_idle(self._bounds.wait_timeout):
             with self._lock:
                 self._is_closed = True
+                waiting, self._waiting = self._waiting, deque()
                 running, exchanges = [*self._running], [*self._exchanges]
+            for unit in waiting:
+                unit.drop()
             for exchange in exchanges:
                 self._drop(exchange)
             for callback in running:
