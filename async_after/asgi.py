@@ -9,7 +9,7 @@ Promise 12, idle_cost: an exchange without callbacks makes no task.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from . import conf
@@ -72,35 +72,26 @@ class AfterResponseMiddleware:
         return self._runner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = scope["type"]
-        if kind == "http":
-            outer = scope.get(KEY)
-            if outer is None:
-                await self._exchange(scope, receive, send)
-            else:
-                await self._nested(outer, scope, receive, send)
-        elif kind == "lifespan":
-            await _Lifespan(self, scope, receive, send).run()
-        elif current_exchange.get() is None:
-            await self.app(scope, receive, send)
-        else:
-            await self._inside(None, scope, receive, send)
-
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or KEY in scope:
+            await self._pass_on(scope, receive, send)
+            return
         loop = asyncio.get_running_loop()
         dispatcher = self.runner.dispatcher(loop)
         parent = current_exchange.get()
-        exchange = Exchange(dispatcher, scope["method"], scope["path"], parent)
-        watch = _Watch(exchange, receive, send)
+        exchange = _AsgiExchange(dispatcher, scope["method"], scope["path"], parent)
+        exchange._receive = receive
+        exchange._send = send
+        inner = dict(scope)
+        inner[KEY] = exchange
         current_exchange.set(exchange)
         try:
             for callback in self._callbacks:
                 _register.on(exchange, callback)
-            await self.app({**scope, KEY: exchange}, watch.receive, watch.send)
+            await self.app(inner, exchange.receive, exchange.send)
         except BaseException as error:
-            # The server still has to send its error page: at once.
+            # The server still has to send its error page: at once, and first.
             if exchange.end(error):
-                dispatcher.dispatch(exchange)
+                dispatcher.dispatch_soon(exchange)
             raise
         finally:
             current_exchange.set(parent)
@@ -109,6 +100,17 @@ class AfterResponseMiddleware:
             hold = self._released is not loop if self._hold is None else self._hold
             if hold and exchange.is_complete:
                 await _hold(self.runner, dispatcher, exchange)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._nested(scope[KEY], scope, receive, send)
+        elif kind == "lifespan":
+            await _Lifespan(self, scope, receive, send).run()
+        elif current_exchange.get() is None:
+            await self.app(scope, receive, send)
+        else:
+            await self._inside(None, scope, receive, send)
 
     async def _nested(self, outer: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """This request has an exchange already: a wrapper around this one made it."""
@@ -130,32 +132,44 @@ class AfterResponseMiddleware:
             current_exchange.set(before)
 
 
-class _Watch:
-    """The ``receive`` and ``send`` of one exchange: passes on, and tells it."""
+class _AsgiExchange(Exchange):
+    """An exchange with the ``receive`` and ``send`` that feed it.
 
-    __slots__ = ("_exchange", "_receive", "_send")
+    Every request passes here: one object, and no call that a plain response
+    of start and body does not need.
+    """
 
-    def __init__(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        self._exchange = exchange
-        self._receive = receive
-        self._send = send
+    __slots__ = ("_receive", "_send")
+
+    _receive: Receive
+    _send: Send
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._exchange.disconnect()
+            self.disconnect()
         return message
 
     async def send(self, message: Message) -> None:
-        exchange = self._exchange
         kind = message["type"]
+        if kind == "http.response.start":
+            headers = message.get("headers", ())
+            if type(headers) is not list and not isinstance(headers, (list, tuple)):
+                # Any iterable is allowed, and may be iterated only once.
+                headers = list(headers)
+                message = {**message, "headers": headers}
+            snapshot = tuple(headers)
+            try:
+                await self._send(message)
+            except OSError:
+                self.refuse()
+                raise
+            self.start(message["status"], snapshot, trailers=message.get("trailers", False))
+            return
         size: int | None
         if kind == "http.response.body":
             size = len(message.get("body") or b"")
             last = not message.get("more_body", False)
-        elif kind == "http.response.start":
-            await self._start(message)
-            return
         elif kind == "http.response.trailers":
             await self._trailers(message)
             return
@@ -166,50 +180,35 @@ class _Watch:
         else:
             await self._send(message)
             return
-        completes = exchange.offer(size or 0, last=last)
+        completes = self.offer(size or 0, last=last)
         try:
             await self._send(message)
         except OSError:
-            exchange.refuse()
+            self.refuse()
             raise
         except asyncio.CancelledError:
             # As soon as the server has the last message it reports a
             # disconnect, and frameworks cancel what is still in here.
             if completes:
-                exchange.body(size, completes=True)
+                self.body(size, completes=True)
             raise
-        exchange.body(size, completes=completes)
-
-    async def _start(self, message: Message) -> None:
-        headers = message.get("headers", ())
-        if not isinstance(headers, (list, tuple)):
-            # Any iterable is allowed, and may be iterated only once.
-            headers = list(headers)
-            message = {**message, "headers": headers}
-        snapshot: Sequence[tuple[bytes, bytes]] = tuple(headers)
-        try:
-            await self._send(message)
-        except OSError:
-            self._exchange.refuse()
-            raise
-        self._exchange.start(message["status"], snapshot, trailers=message.get("trailers", False))
+        self.body(size, completes=completes)
 
     async def _trailers(self, message: Message) -> None:
-        exchange = self._exchange
-        completes = exchange.has_trailers and not message.get("more_trailers", False)
+        completes = self.has_trailers and not message.get("more_trailers", False)
         if completes:
-            exchange.offer_last()
+            self.offer_last()
         try:
             await self._send(message)
         except OSError:
-            exchange.refuse()
+            self.refuse()
             raise
         except asyncio.CancelledError:
             if completes:
-                exchange.complete()
+                self.complete()
             raise
         if completes:
-            exchange.complete()
+            self.complete()
 
 
 async def _hold(runner: Runner, dispatcher: LoopDispatcher, exchange: Exchange) -> None:

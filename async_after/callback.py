@@ -93,6 +93,13 @@ class Owner(Protocol):
     def lend(self, callback: "Callback[Any]") -> AbstractContextManager[None]: ...
 
 
+class Stopper(Protocol):
+    """Who can cancel a running callback."""
+
+    def cancel(self, callback: "Callback[Any]") -> None:
+        """Cancel it, if it still runs. Any thread may call."""
+
+
 class Task:
     """What a callback needs in order to run; dropped when it has ended."""
 
@@ -145,7 +152,7 @@ class Callback(Generic[R]):
         self._state = CallbackState.PENDING
         self._task: Task | None = task
         self._latch: Latch | None = None
-        self._stop: Callable[[], None] | None = None
+        self._stop: Stopper | None = None
         self._stopping: CallbackState | None = None
         # The coroutine that a plain function returned, for a loop to await.
         self._returned: Any = None

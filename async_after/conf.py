@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .instrumentation import Instrument, logger
+from .instrumentation import Instrument
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,14 @@ class Bounds:
     # Together under 30 s, after which gunicorn and Kubernetes kill.
     wait_timeout: float = 20.0
     close_timeout: float = 5.0
-    instruments: tuple[Instrument, ...] = ()
+    instruments: Sequence[Instrument] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             problem = problem_of(field.name, getattr(self, field.name))
             if problem is not None:
                 raise problem[0](f"Runner({field.name}=...): {problem[1]}")
+        object.__setattr__(self, "instruments", tuple(self.instruments))
 
 
 def _positive_integer(value: object) -> bool:
@@ -80,8 +81,14 @@ def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
             return None
     except TypeError:  # an unhashable or incomparable value
         pass
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return (ValueError if numeric else TypeError), f"{value!r} is not {expected}"
+    if name == "instruments":
+        kind: type[Exception] = TypeError
+    elif name == "outside_request":
+        kind = ValueError if isinstance(value, str) else TypeError
+    else:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        kind = ValueError if is_number else TypeError
+    return kind, f"{value!r} is not {expected}"
 
 
 def problems() -> list[str]:
@@ -103,20 +110,31 @@ def problems() -> list[str]:
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {"outside_request": "raise"}
-_valid: tuple[object, dict[str, Any]] = (None, {})
+_checked: tuple[object, dict[str, Any], Bounds] = (None, {}, Bounds())
+"""The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says."""
 
 
 def check() -> None:
     """Raise Django's ``ImproperlyConfigured`` if anything in ``ASYNC_AFTER`` is wrong."""
-    global _valid
+    bounds()
+
+
+def bounds() -> Bounds:
+    """The bounds of the default runner: the settings, read at each access.
+
+    Raises as ``check`` does.
+    """
+    global _checked
     raw: Any = _raw()
-    # Checked again only when it has changed: this is asked for at each dispatch.
-    if raw and (raw is not _valid[0] or raw != _valid[1]):
+    # Checked again only when it has changed: each registration asks.
+    if raw is not _checked[0] or raw != _checked[1]:
         found = problems()
         if found:
             exceptions: Any = sys.modules["django.core.exceptions"]
             raise exceptions.ImproperlyConfigured(" ".join(found))
-        _valid = raw, dict(raw)
+        names = [field.name for field in fields(Bounds) if field.name.upper() in raw]
+        _checked = raw, dict(raw), Bounds(**{name: raw[name.upper()] for name in names})
+    return _checked[2]
 
 
 def setting(name: str) -> Any:
@@ -124,31 +142,15 @@ def setting(name: str) -> Any:
 
     Raises as ``check`` does.
     """
-    check()
-    raw: Any = _raw()
-    return raw.get(name.upper(), _DEFAULTS[name])
+    bounds()
+    return _checked[1].get(name.upper(), _DEFAULTS[name])
 
 
 def _raw() -> object:
     conf: Any = sys.modules.get("django.conf")
     if conf is None or not conf.settings.configured:
-        return {}
-    return getattr(conf.settings, "ASYNC_AFTER", {})
+        return _NOTHING
+    return getattr(conf.settings, "ASYNC_AFTER", _NOTHING)
 
 
-class LiveBounds:
-    """The bounds of the default runner: the settings, read at each access.
-
-    Wrong settings are refused where they enter, at start-up and where a
-    callback is registered. Should they become wrong while callbacks are
-    under way, those still run, within the default bounds.
-    """
-
-    __slots__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return setting(name)
-        except Exception:
-            logger.exception("the default of %s is used instead", name.upper())
-            return _DEFAULTS[name]
+_NOTHING: dict[str, Any] = {}

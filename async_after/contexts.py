@@ -13,6 +13,8 @@ from typing import Any
 from asgiref import sync as asgiref_sync
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
+from .hygiene import is_empty
+
 
 def rehome_locals() -> None:
     """Make asgiref's Locals of the current context visible in this thread.
@@ -31,7 +33,8 @@ def forget_current_thread_executor() -> None:
     A context copied below ``async_to_sync`` still names the executor of that
     call, which comes first in ``SyncToAsync.__call__`` though it has quit.
     """
-    if getattr(AsyncToSync.executors, "current", None) is not None:
+    executors = AsyncToSync.executors
+    if not is_empty(executors) and getattr(executors, "current", None) is not None:
         AsyncToSync.executors.current = None
 
 

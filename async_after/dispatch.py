@@ -10,9 +10,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from asgiref.sync import AsyncToSync
+
+from . import hygiene
 from .callback import Callback, CallbackState
+from .calling import run_in_thread
 from .exchange import Exchange
-from .lanes import LoopLane, run_in_thread
+from .lanes import InlineLane, LoopLane, OwnLoopLane
 from .threads import WorkerPool
 from .timers import Timers
 from .waiting import Latch
@@ -23,6 +27,7 @@ class Slots(Protocol):
 
     pool: WorkerPool
     timers: Timers
+    is_closed: bool
 
     def admit(self, exchange: Exchange, first: bool) -> None: ...
     def registered(self, callback: Callback[Any]) -> None: ...
@@ -47,6 +52,8 @@ class Unit:
     def take(self) -> Callback[Any] | None:
         """The next callback to run, RUNNING; those not wanted are SKIPPED on the way."""
         exchange = self.exchange
+        if self._dispatcher.slots.is_closed:
+            self.drop()
         while (callback := self._next()) is not None:
             if callback.options.when == "always" or callback.options.wants(exchange.sealed):
                 self._dispatcher.slots.started(callback)
@@ -72,7 +79,19 @@ class Unit:
     def advance(self) -> None:
         """A callback of this unit has ended: go on, or give the slot back."""
         if not self.go():
-            self._dispatcher.slots.release()
+            self.finish()
+
+    def hand_on(self, callback: Callback[Any]) -> None:
+        """Start one that was taken, wherever it belongs."""
+        if not self._dispatcher.start(self, callback):
+            self.advance()
+
+    def finish(self) -> None:
+        """There is none left: give the slot back."""
+        self._dispatcher.slots.release()
+
+    def timeout_of(self, callback: Callback[Any]) -> float | None:
+        return self._dispatcher.slots.timeout_of(callback)
 
 
 class SingleUnit(Unit):
@@ -130,11 +149,10 @@ class Dispatcher:
                 return
             following = unit.take()
             if following is None:
-                self.slots.release()
+                unit.finish()
                 return
             if following.is_async:
-                if not self.start(unit, following):
-                    unit.advance()
+                unit.hand_on(following)
                 return
             callback = following
 
@@ -177,17 +195,23 @@ class LoopDispatcher(Dispatcher):
         self.held = 0
         """ASGI coroutines that stay until their callbacks have ended."""
 
+    def dispatch_soon(self, exchange: Exchange) -> None:
+        """Dispatch it when the loop has got back to whoever is waiting now."""
+        try:
+            self.loop.call_soon_threadsafe(self.dispatch, exchange)
+        except RuntimeError:  # the loop is closed: it is accounted for at once
+            self.dispatch(exchange)
+
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
-        timeout = self.slots.timeout_of(callback)
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
             here = None
         if here is self.loop:
-            self.lane.start(unit, callback, timeout)
+            self.lane.start(unit, callback)
             return True
         try:
-            self.lane.start_soon(unit, callback, timeout)
+            self.lane.start_soon(unit, callback)
         except RuntimeError:  # the loop is closed
             unit.exchange.settle(callback, CallbackState.DROPPED)
             return False
@@ -196,33 +220,47 @@ class LoopDispatcher(Dispatcher):
 
 class ThreadDispatcher(Dispatcher):
     """For exchanges without an event loop: a coroutine function gets one of
-    its own, in a worker thread."""
+    its own, whose thread-sensitive calls come to the worker that waits for it."""
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
-        timeout = self.slots.timeout_of(callback)
-
         def work() -> None:
-            asyncio.run(_run_to_its_end(self.slots.pool, unit.exchange, callback, timeout))
+            hygiene.close_old_connections()
+            try:
+                AsyncToSync(run, force_new_loop=True)()
+            finally:
+                hygiene.close_old_connections()
             unit.advance()
+
+        async def run() -> None:
+            await run_alone(OwnLoopLane(asyncio.get_running_loop()), unit, callback)
 
         self.slots.pool.submit(work)
         return True
 
 
 class Alone:
-    """A unit of one callback, for a lane that is made for it."""
+    """One callback of a unit, for a lane that is made for it."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    def __init__(self, unit: Unit) -> None:
+        self.exchange: Exchange = unit.exchange
         self.over: Latch = Latch()
+        self._unit = unit
 
-    def advance(self) -> None:
+    def take(self) -> None:
+        return None
+
+    def hand_on(self, callback: Callback[Any]) -> None:
+        raise AssertionError("none was taken")
+
+    def finish(self) -> None:
         self.over.open()
 
+    def timeout_of(self, callback: Callback[Any]) -> float | None:
+        return self._unit.timeout_of(callback)
 
-async def _run_to_its_end(
-    pool: WorkerPool, exchange: Exchange, callback: Callback[Any], timeout: float | None
-) -> None:
-    unit = Alone(exchange)
-    LoopLane(asyncio.get_running_loop(), pool).start(unit, callback, timeout)
-    await unit.over.wait()
+
+async def run_alone(lane: InlineLane, unit: Unit, callback: Callback[Any]) -> None:
+    """Run this callback of the unit, and only this one."""
+    alone = Alone(unit)
+    lane.start(alone, callback)
+    await alone.over.wait()

@@ -12,16 +12,14 @@ Promise 14, late: what is registered after the end is dispatched at once.
 """
 
 import threading
-import time
-from collections import deque
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from .callback import Callback, CallbackState, Task
-from .outcome import Completion, Outcome
+from .outcome import Outcome
+from .record import Record
+from .registry import Registry
 from .waiting import Latch
 
 KEY = "async_after.exchange"
@@ -32,8 +30,8 @@ current_callback: ContextVar["Callback[Any] | None"] = ContextVar(
     "async_after.callback", default=None
 )
 
-# RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
-_BODILESS = frozenset({204, 304})
+# For the one moment in which an exchange gets its registry.
+_making = threading.Lock()
 
 
 def key_holder(request: Any) -> dict[str, Any] | None:
@@ -87,69 +85,10 @@ class Host(Protocol):
         """While inside, this running callback only waits for another one."""
 
 
-class _Registry:
-    """The callbacks of one exchange. Made for the first one, so that an
-    exchange without callbacks has no list (promise 12)."""
-
-    __slots__ = ("claims", "dead", "has_chain", "keyed", "sequential", "unsettled")
-
-    def __init__(self) -> None:
-        self.sequential: deque[Callback[Any]] = deque()
-        self.claims: list[Callback[Any] | None] = []
-        """What can be started independently: each concurrent callback, and
-        ``None`` once for the chain of the sequential ones."""
-        self.has_chain = False
-        """The chain stands in ``claims``, or somebody is taking it."""
-        self.keyed: dict[object, Callback[Any]] = {}
-        self.unsettled = 0
-        self.dead = 0
-        """At most so many ended callbacks still stand in the two lists."""
-
-    def append(self, callback: Callback[Any]) -> bool:
-        """Whether there is something new to claim."""
-        if callback.options.concurrent:
-            self.claims.append(callback)
-            return True
-        self.sequential.append(callback)
-        if self.has_chain:
-            return False
-        self.has_chain = True
-        self.claims.append(None)
-        return True
-
-    def bury(self) -> None:
-        """A waiting callback was cancelled or replaced: keep the lists in
-        proportion to what they hold."""
-        self.dead += 1
-        if self.dead > 32 and self.dead > self.unsettled:
-            self.sequential = deque(c for c in self.sequential if not c.done())
-            self.claims = [c for c in self.claims if c is None or not c.done()]
-            self.dead = 0
-
-
-class Exchange:
+class Exchange(Record):
     """One request and its response (RFC 9110, 3.4)."""
 
-    # Class attributes are the state of a new exchange: what never happens in
-    # a request costs it nothing.
-    status: int | None = None
-    error: BaseException | None = None
-    request: Any = None
-    response: Any = None
-    body_bytes: int | None = 0
-    _headers: Sequence[tuple[bytes, bytes]] = ()
-    _has_trailers = False
-    _content_length: int | None = None
-    _is_length_known = False
-    _first_byte_at: float | None = None
-    _last_at: float | None = None
-    _is_last_offered = False
-    _is_complete = False
-    _is_disconnected = False
-    _is_ended = False
-    _registry: _Registry | None = None
-    _outcome: Outcome | None = None
-    _latch: Latch | None = None
+    __slots__ = ("__weakref__", "_registry", "host", "parent", "request", "response")
 
     def __init__(
         self,
@@ -158,184 +97,70 @@ class Exchange:
         path: str | None = None,
         parent: "Exchange | None" = None,
     ) -> None:
+        super().__init__(method, path)
         self.host = host
-        self.method = method
-        self.path = path
         self.parent = parent
         """The exchange in whose context this one began, while it is open."""
-        self._lock = threading.Lock()
-        self._wall_time = time.time()
-        self._began = time.monotonic()
-
-    # The five events.
-
-    def start(
-        self, status: int, headers: Sequence[tuple[bytes, bytes]], *, trailers: bool = False
-    ) -> None:
-        """The server accepted the response start."""
-        self.status = status
-        self._headers = headers
-        self._has_trailers = trailers
-        self._last_at = time.monotonic()
-
-    def offer(self, size: int, *, last: bool) -> bool:
-        """A body message is about to be passed to the server: does it complete the response?
-
-        From here on a disconnect does not count: servers report one as soon
-        as they have the last message.
-        """
-        if last:
-            completes = not self._has_trailers
-        else:
-            length = self._announced_length()
-            completes = length is not None and (self.body_bytes or 0) + size >= length
-        if completes:
-            self._is_last_offered = True
-        return completes
-
-    def offer_last(self) -> None:
-        """The last message of the response, no body, is about to be passed to the server."""
-        self._is_last_offered = True
-
-    def body(self, size: int | None, *, completes: bool) -> None:
-        """The server accepted a body message of ``size`` bytes (``None``: unknown)."""
-        self._last_at = now = time.monotonic()
-        if self._first_byte_at is None:
-            self._first_byte_at = now
-        if size is None or self.body_bytes is None:
-            self.body_bytes = None
-        else:
-            self.body_bytes += size
-        if completes:
-            self._is_last_offered = self._is_complete = True
-
-    def complete(self) -> None:
-        """The server accepted the last message of the response, and it was no body."""
-        self._last_at = time.monotonic()
-        self._is_last_offered = self._is_complete = True
-
-    def disconnect(self) -> None:
-        """The server reported the client gone."""
-        if not self._is_last_offered:
-            self._is_disconnected = True
-
-    def refuse(self) -> None:
-        """The server refused a message because the client is gone (ASGI, HTTP
-        "Disconnected client": ``send()`` raises ``OSError``)."""
-        self._is_disconnected = True
+        self.request: Any = None
+        self.response: Any = None
+        self._registry: Registry | None = None
 
     def end(self, error: BaseException | None = None) -> bool:
         """Control is about to go back to the server; are there callbacks to run?
 
         Only the first call counts: the others answer ``False``.
+
+        It takes no lock where there is nothing to run. ``add`` publishes the
+        registry first and then looks whether the exchange has ended; here it
+        is the other way round: one of the two sees the other.
         """
-        with self._lock:
-            if self._is_ended:
-                return False
-            if error is not None:
-                self.error = error
-            if not self._is_complete and not self._is_disconnected and self._has_all_bytes():
-                self._is_complete = True
-            self._ended_at = time.monotonic()
-            self._is_ended = True
-            self.parent = None
-            registry = self._registry
-            if registry is None or not registry.unsettled:
-                self._forget()
-                self._registry = None
-                return False
-            self._outcome = self._seal()
-            return True
-
-    @property
-    def has_trailers(self) -> bool:
-        """Whether the response start has announced trailers."""
-        return self._has_trailers
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the server has accepted the last message."""
-        return self._is_complete
-
-    @property
-    def is_ended(self) -> bool:
-        return self._is_ended
-
-    # Content-Length.
-
-    def _announced_length(self) -> int | None:
-        """Content-Length, where reaching it completes the response (promise 1).
-
-        granian sends ``http.disconnect`` there and Django then stops: the
-        last message never comes though the client has everything.
-        """
-        if not self._is_length_known:
-            self._is_length_known = True
-            if not self._has_trailers and not self._is_bodiless():
-                for name, value in self._headers:
-                    if name.lower() == b"content-length" and value.strip().isdigit():
-                        self._content_length = int(value)
-        return self._content_length
-
-    def _is_bodiless(self) -> bool:
-        return self.method == "HEAD" or self.status in _BODILESS
-
-    def _has_all_bytes(self) -> bool:
-        if self.status is None or self.body_bytes is None:
+        if self._is_ended:
             return False
-        length = self._announced_length()
-        return length is not None and self.body_bytes >= length
-
-    # The outcome.
+        self._close(error)
+        self.parent = None
+        registry = self._registry
+        if registry is None:
+            self.request = self.response = None
+            return False
+        with registry.lock:
+            if registry.unsettled:
+                return True
+            registry.claims.clear()
+            registry.has_chain = False
+            self._forget()
+            return False
 
     @property
     def outcome(self) -> Outcome | None:
         """What became of the response; ``None`` while the exchange is open."""
-        with self._lock:
-            if self._outcome is None and self._is_ended:
-                self._outcome = self._seal()
-            return self._outcome
+        return self.sealed if self._is_ended else None
 
     @property
     def sealed(self) -> Outcome:
         """The outcome, for callbacks: those exist after the end only."""
-        outcome = self._outcome or self.outcome
-        assert outcome is not None, "a callback before the end of its exchange"
+        registry = self._registry or self._make_registry()
+        outcome = registry.outcome
+        if outcome is None:
+            with registry.lock:
+                outcome = registry.outcome
+                if outcome is None:
+                    outcome = registry.outcome = self._seal()
         return outcome
 
-    def _seal(self) -> Outcome:
-        if self._is_complete:
-            completion = Completion.SENT
-        elif self._is_disconnected:
-            completion = Completion.DISCONNECTED
-        else:
-            completion = Completion.FAILED
-        first, last = self._first_byte_at, self._last_at
-        return Outcome(
-            completion=completion,
-            status=self.status,
-            headers=tuple(
-                (name.decode("latin-1").lower(), value.decode("latin-1"))
-                for name, value in self._headers
-            ),
-            body_bytes=0 if self._is_bodiless() else self.body_bytes,
-            error=self.error,
-            method=self.method,
-            path=self.path,
-            started_at=datetime.fromtimestamp(self._wall_time, UTC),
-            time_to_first_byte=None if first is None else first - self._began,
-            duration=(self._ended_at if last is None else last) - self._began,
-        )
+    def _make_registry(self) -> Registry:
+        with _making:
+            registry = self._registry
+            if registry is None:
+                registry = self._registry = Registry()
+            return registry
 
     # Registering and handing out.
 
     def add(self, callback: Callback[Any]) -> None:
         """Register a callback of this exchange; at once dispatched if it is late."""
         replaced: Callback[Any] | None = None
-        with self._lock:
-            registry = self._registry
-            if registry is None:
-                registry = self._registry = _Registry()
+        registry = self._registry or self._make_registry()
+        with registry.lock:
             self.host.admit(self, not registry.unsettled)
             registry.unsettled += 1
             key = callback.options.key
@@ -353,18 +178,17 @@ class Exchange:
         """What is to be started now, in the order of registration: concurrent
         callbacks, and ``None`` for the sequential ones, which the claimer
         takes with ``next`` until there is none. Empty before the end."""
-        with self._lock:
-            registry = self._registry
-            if registry is None or not self._is_ended:
-                return []
+        registry = self._registry
+        if registry is None or not self._is_ended:
+            return []
+        with registry.lock:
             claims, registry.claims = registry.claims, []
             return claims
 
     def next(self) -> Callback[Any] | None:
         """The next sequential callback, now RUNNING; ``None`` gives the claim back."""
-        with self._lock:
-            registry = self._registry
-            assert registry is not None
+        registry = self._registered()
+        with registry.lock:
             while registry.sequential:
                 callback = registry.sequential.popleft()
                 if callback._state is CallbackState.PENDING:
@@ -375,7 +199,7 @@ class Exchange:
 
     def begin(self, callback: Callback[Any]) -> bool:
         """Make a concurrent callback RUNNING; ``False`` if it was cancelled meanwhile."""
-        with self._lock:
+        with self._registered().lock:
             if callback._state is not CallbackState.PENDING:
                 return False
             callback._state = CallbackState.RUNNING
@@ -392,75 +216,72 @@ class Exchange:
     ) -> bool:
         """Give a callback its final state; ``False`` if it has one already (or
         is not in the ``expected`` one)."""
-        with self._lock:
-            if callback.done() or (expected is not None and callback._state is not expected):
+        registry = self._registered()
+        with registry.lock:
+            before = callback._state
+            if before is not (expected or CallbackState.RUNNING) and (
+                expected is not None or before is not CallbackState.PENDING
+            ):
                 return False
-            was_pending = callback._state is CallbackState.PENDING
             callback._result = result
             callback._exception = exception
             callback._state = state
             callback._task = callback._stop = callback._returned = None
             latch = callback._latch
-            registry = self._registry
-            assert registry is not None
             key = callback.options.key
             if key is not None and registry.keyed.get(key) is callback:
                 del registry.keyed[key]
-            if was_pending:
+            if before is CallbackState.PENDING:
                 registry.bury()
         self.host.settled(callback)
         if latch is not None:
             latch.open()
         # Only now does it stop to count as unsettled: whoever sees the
         # exchange idle finds every callback logged and accounted for.
-        latch = None
-        with self._lock:
+        with registry.lock:
             registry.unsettled -= 1
-            if not registry.unsettled:
-                self.host.idle(self)
-                if self._is_ended:
-                    self._forget()
-                    latch, self._latch = self._latch, None
+            if registry.unsettled:
+                return True
+            self.host.idle(self)
+            if not self._is_ended:
+                return True
+            self._forget()
+            latch, registry.latch = registry.latch, None
         if latch is not None:
             latch.open()
         return True
 
     def pending(self) -> list[Callback[Any]]:
         """Those not yet handed out. For the runner at shutdown."""
-        with self._lock:
-            registry = self._registry
-            if registry is None:
-                return []
+        registry = self._registry
+        if registry is None:
+            return []
+        with registry.lock:
             waiting = [*registry.sequential, *filter(None, registry.claims)]
         return [callback for callback in waiting if callback.state is CallbackState.PENDING]
 
     def idle_latch(self) -> Latch:
         """Opens when the exchange has ended and no callback is left."""
-        with self._lock:
-            latch = self._latch
+        registry = self._registry or self._make_registry()
+        with registry.lock:
+            latch = registry.latch
             if latch is None:
-                latch = self._latch = Latch()
-            registry = self._registry
-            idle = self._is_ended and (registry is None or not registry.unsettled)
-        if idle:
+                latch = registry.latch = Latch()
+            is_idle = self._is_ended and not registry.unsettled
+        if is_idle:
             latch.open()
         return latch
+
+    def _registered(self) -> Registry:
+        registry = self._registry
+        assert registry is not None, "an exchange that has callbacks"
+        return registry
 
     def _forget(self) -> None:
         """Promise 15: an exchange that is through keeps outcome and counters only."""
         self.request = self.response = None
-        registry = self._registry
-        if registry is not None:
-            registry.keyed.clear()
 
     # What a callback asks of its exchange (``callback.Owner``).
-
-    def label(self) -> str:
-        """Method, path and status: all that a log line says of an exchange."""
-        if self.method is None and self.path is None:
-            return "exchange_scope()" if self.status is None else f"exchange {self.status}"
-        status = "no response" if self.status is None else self.status
-        return f"{self.method} {self.path} ({status})"
 
     def cancel(self, callback: Callback[Any]) -> bool:
         if self.settle(callback, CallbackState.CANCELLED, expected=CallbackState.PENDING):
@@ -479,10 +300,10 @@ class Exchange:
         callback._stopping = state
         stop = callback._stop
         if stop is not None:
-            stop()
+            stop.cancel(callback)
 
     def latch(self, callback: Callback[Any]) -> Latch:
-        with self._lock:
+        with self._registered().lock:
             if callback._latch is None:
                 callback._latch = Latch()
             latch = callback._latch

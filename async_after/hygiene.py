@@ -7,9 +7,13 @@ connection behind. Django is looked up by name: this imports none of it
 
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from .instrumentation import logger
+
+_is_configured = False
+"""Settings that have been configured once stay so."""
 
 
 def close_old_connections() -> None:
@@ -38,7 +42,7 @@ def forget_caches() -> None:
     one client, from several threads.
     """
     module = _loaded("django.core.cache")
-    if module is None or not module.caches.all(initialized_only=True):
+    if module is None or is_empty(module.caches._connections):
         return
     for alias in module.caches:
         try:
@@ -47,19 +51,38 @@ def forget_caches() -> None:
             pass
 
 
+def has_caches() -> bool:
+    """Whether Django's caches are loaded at all."""
+    return "django.core.cache" in sys.modules
+
+
 def close_caches() -> None:
     """Close the cache clients of the current context, as Django does after a request."""
     module = _loaded("django.core.cache")
-    if module is not None:
+    if module is not None and not is_empty(module.caches._connections):
         _guarded(module.caches.close_all)
+
+
+def is_empty(local: Any) -> bool:
+    """Whether an asgiref ``Local`` surely holds nothing in this context.
+
+    Asking it in vain for an attribute costs microseconds, for every callback.
+    Its storage is private; where it is another one the answer is ``False``,
+    and the slow way is taken.
+    """
+    variable = getattr(local._storage, "_data", None)
+    return isinstance(variable, ContextVar) and not variable.get(None)
 
 
 def _loaded(name: str) -> Any:
     """A module of Django if the program uses it: loaded, and with settings."""
+    global _is_configured
     module = sys.modules.get(name)
-    if module is None or not sys.modules["django.conf"].settings.configured:
+    if module is None:
         return None
-    return module
+    if not _is_configured:
+        _is_configured = sys.modules["django.conf"].settings.configured
+    return module if _is_configured else None
 
 
 def _guarded(clean: Callable[[], object]) -> None:

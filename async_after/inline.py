@@ -6,17 +6,17 @@ once_or_accounted: they go through the same exchange and the same books.
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
 from .callback import Callback
+from .calling import run_in_thread
 from .contexts import ThreadSensitivity
-from .dispatch import Alone, Dispatcher, SingleUnit, Unit
+from .dispatch import Dispatcher, SingleUnit, Unit, run_alone
 from .exchange import Exchange
-from .lanes import InlineLane, run_in_thread
+from .lanes import InlineLane
 from .runner import Runner
 
 
@@ -35,10 +35,14 @@ class InlineDispatcher(Dispatcher):
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def dispatch(self, exchange: Exchange) -> None:
         if not self._is_over:
-            return  # run() or arun() claims it
+            # run() or arun() will claim it; arun() at once.
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._new.set)
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -51,12 +55,17 @@ class InlineDispatcher(Dispatcher):
     def run(self, exchange: Exchange) -> None:
         """Run them in this thread, and coroutine functions in a loop whose
         thread-sensitive calls come back to this thread."""
-        for unit in self._units(exchange):
+        while units := self._claim(exchange):
+            self._run_units(units)
+        self._finish(exchange)
+
+    def _run_units(self, units: list[Unit]) -> None:
+        for unit in units:
             while (callback := unit.take()) is not None:
                 if not callback.is_async:
-                    run_in_thread(exchange, callback, inline=True)
+                    run_in_thread(unit.exchange, callback, inline=True)
                 if not callback.done():
-                    self._await(exchange, callback)
+                    self._await(unit, callback)
 
     async def arun(self, exchange: Exchange) -> None:
         """Await them on this loop, and plain functions in the thread where
@@ -68,31 +77,44 @@ class InlineDispatcher(Dispatcher):
         await asyncio.shield(self._task)
 
     async def _arun(self, exchange: Exchange) -> None:
-        lane = InlineLane(asyncio.get_running_loop(), self._sensitivity)
         self._sensitivity.apply()
-        in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
-        for unit in self._units(exchange):
-            while (callback := unit.take()) is not None:
-                if not callback.is_async:
-                    await in_thread(exchange, callback, inline=True)
-                if not callback.done():
-                    await self._start(lane, exchange, callback)
+        running: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._new = asyncio.Event()
+            running |= {asyncio.create_task(self._arun_unit(u)) for u in self._claim(exchange)}
+            if not running:
+                break
+            coming = asyncio.create_task(self._new.wait())
+            done, _ = await asyncio.wait({*running, coming}, return_when=asyncio.FIRST_COMPLETED)
+            coming.cancel()
+            running -= done
+        self._finish(exchange)
 
-    def _units(self, exchange: Exchange) -> Iterator[Unit]:
-        while claims := exchange.claim():
-            for callback in claims:
-                if callback is None:
-                    yield Unit(self, exchange)
-                else:
-                    yield SingleUnit(self, exchange, callback)
+    async def _arun_unit(self, unit: Unit) -> None:
+        lane = InlineLane(asyncio.get_running_loop(), self._sensitivity)
+        in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
+        while (callback := unit.take()) is not None:
+            if not callback.is_async:
+                await in_thread(unit.exchange, callback, inline=True)
+            if not callback.done():
+                await run_alone(lane, unit, callback)
+
+    def _claim(self, exchange: Exchange) -> list[Unit]:
+        return [
+            Unit(self, exchange) if callback is None else SingleUnit(self, exchange, callback)
+            for callback in exchange.claim()
+        ]
+
+    def _finish(self, exchange: Exchange) -> None:
         self._is_over = True
         # What another thread registered between the last look and this.
         self.dispatch(exchange)
 
-    def _await(self, exchange: Exchange, callback: Callback[Any]) -> None:
+    def _await(self, unit: Unit, callback: Callback[Any]) -> None:
         async def start() -> None:
-            lane = InlineLane(asyncio.get_running_loop(), ThreadSensitivity())
-            await self._start(lane, exchange, callback)
+            lane = InlineLane(asyncio.get_running_loop())
+            await run_alone(lane, unit, callback)
 
         try:
             asyncio.get_running_loop()
@@ -103,8 +125,3 @@ class InlineDispatcher(Dispatcher):
             thread = threading.Thread(target=asyncio.run, args=(start(),))
             thread.start()
             thread.join()
-
-    async def _start(self, lane: InlineLane, exchange: Exchange, callback: Callback[Any]) -> None:
-        unit = Alone(exchange)
-        lane.start(unit, callback, self._runner.timeout_of(callback))
-        await unit.over.wait()

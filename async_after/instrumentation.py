@@ -6,6 +6,7 @@ harms nobody. Promise 15, discreet: nothing else of the exchange is logged.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from .callback import Callback, CallbackState
@@ -44,7 +45,7 @@ def log_ended(callback: Callback[Any]) -> None:
             logger.debug("callback %s %s", callback.describe(), state.value)
 
 
-def tell(instruments: tuple[Instrument, ...], event: str, callback: Callback[Any]) -> None:
+def tell(instruments: Sequence[Instrument], event: str, callback: Callback[Any]) -> None:
     for instrument in instruments:
         try:
             getattr(instrument, event)(callback)

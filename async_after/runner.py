@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from . import conf
 from .callback import Callback, CallbackState
-from .conf import Bounds, LiveBounds
+from .conf import Bounds
 from .dispatch import LoopDispatcher, ThreadDispatcher, Unit
 from .exchange import Exchange, current_callback, current_exchange
-from .instrumentation import Instrument, log_ended, tell
+from .instrumentation import Instrument, log_ended, logger, tell
 from .threads import WorkerPool
 from .timers import Timers
 from .waiting import Latch
@@ -46,13 +47,13 @@ class Runner:
         close_timeout: float = _DEFAULT.close_timeout,
         instruments: Sequence[Instrument] = (),
     ) -> None:
-        self._bounds: Bounds | LiveBounds = Bounds(
+        self._bounds = Bounds(
             limit=limit,
             max_threads=max_threads,
             timeout=timeout,
             wait_timeout=wait_timeout,
             close_timeout=close_timeout,
-            instruments=instruments if isinstance(instruments, str) else tuple(instruments),
+            instruments=instruments,
         )
         self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads)
         self.timers: Timers = Timers()
@@ -67,7 +68,7 @@ class Runner:
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self._threads = ThreadDispatcher(self)
         self._apps = 0
-        self._is_closed = False
+        self.is_closed: bool = False
 
     # For the adapters.
 
@@ -82,7 +83,7 @@ class Runner:
                         gone.lane.abandon()
             dispatcher = self._loops[loop] = LoopDispatcher(self, loop)
             # A new loop is a new life: a runner is closed for those it served.
-            self._is_closed = False
+            self.is_closed = False
         return dispatcher
 
     def thread_dispatcher(self) -> ThreadDispatcher:
@@ -93,7 +94,7 @@ class Runner:
         """An app that uses this runner has started (``lifespan.startup``)."""
         with self._lock:
             self._apps += 1
-            self._is_closed = False
+            self.is_closed = False
 
     def detach(self) -> bool:
         """That app is gone; whether it was the last one, and the runner is to close."""
@@ -103,15 +104,17 @@ class Runner:
 
     @property
     def wait_timeout(self) -> float:
+        self._refresh()
         return self._bounds.wait_timeout
 
     # Slots (``dispatch.Slots``).
 
     def submit(self, unit: Unit) -> None:
         """Start a unit, or keep it until there is room."""
-        if self._is_closed:
+        if self.is_closed:
             unit.drop()
             return
+        self._refresh()
         limit = self._bounds.limit
         with self._lock:
             if self._used >= limit:
@@ -163,24 +166,23 @@ class Runner:
                 self._exchanges.add(exchange)
 
     def registered(self, callback: Callback[Any]) -> None:
-        self._tell("registered", callback)
+        if self._bounds.instruments:
+            self._tell("registered", callback)
 
     def started(self, callback: Callback[Any]) -> None:
-        with self._lock:
-            self._running.add(callback)
-        self._tell("started", callback)
+        self._running.add(callback)
+        if self._bounds.instruments:
+            self._tell("started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
-        with self._lock:
-            self._running.discard(callback)
+        self._running.discard(callback)
         if callback.state is not CallbackState.SUCCEEDED:
             log_ended(callback)
-        self._tell("ended", callback)
+        if self._bounds.instruments:
+            self._tell("ended", callback)
 
     def _tell(self, event: str, callback: Callback[Any]) -> None:
-        instruments = self._bounds.instruments
-        if instruments:
-            tell(instruments, event, callback)
+        tell(self._bounds.instruments, event, callback)
 
     def idle(self, exchange: Exchange) -> None:
         with self._lock:
@@ -189,6 +191,9 @@ class Runner:
                 return
             latch, self._idle = self._idle, None
         latch.open()
+
+    def _refresh(self) -> None:
+        """Look what the bounds are now. Those of a runner of one's own are fixed."""
 
     # Shutdown.
 
@@ -216,11 +221,11 @@ class Runner:
         works again on another event loop, or after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
-        if not await self.wait_idle(self._bounds.wait_timeout):
+        if not await self.wait_idle(self.wait_timeout):
             with self._lock:
-                self._is_closed = True
+                self.is_closed = True
                 waiting, self._waiting = self._waiting, deque()
-                running, exchanges = [*self._running], [*self._exchanges]
+                running, exchanges = self._running.copy(), [*self._exchanges]
             for unit in waiting:
                 unit.drop()
             for exchange in exchanges:
@@ -228,11 +233,9 @@ class Runner:
             for callback in running:
                 callback._owner.stop(callback, CallbackState.DROPPED)
             if not await self.wait_idle(self._bounds.close_timeout):
-                with self._lock:
-                    running = [*self._running]
-                for callback in running:
+                for callback in self._running.copy():
                     callback._owner.settle(callback, CallbackState.DROPPED)
-        self._is_closed = True
+        self.is_closed = True
         self.pool.close()
 
     async def wait_idle(self, timeout: float | None) -> bool:
@@ -266,11 +269,22 @@ class Runner:
 
 
 class _DefaultRunner(Runner):
-    """The runner of the process: its bounds are the settings, at any time."""
+    """The runner of the process: its bounds are the settings, at any time.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._bounds = LiveBounds()
+    Wrong settings are refused where they enter, at start-up and where a
+    callback is registered. Should they become wrong while callbacks are under
+    way, those still run, within the last bounds that were right.
+    """
+
+    def registered(self, callback: Callback[Any]) -> None:
+        self._refresh()
+        super().registered(callback)
+
+    def _refresh(self) -> None:
+        try:
+            self._bounds = conf.bounds()
+        except Exception:
+            logger.exception("the last right settings are kept")
 
 
 _default: Runner | None = None

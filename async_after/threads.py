@@ -56,7 +56,11 @@ class WorkerPool:
     def submit(self, work: Work) -> None:
         """Run ``work`` in an idle worker, a new one, or the first that is free."""
         with self._lock:
-            worker = self._idle[-1] if self._idle else self._grow()
+            worker = self._idle[-1] if self._idle else None
+            if worker is None or worker.sessions:
+                # One that is reserved is better left to its own callback.
+                unused = [worker for worker in self._idle if not worker.sessions]
+                worker = unused[-1] if unused else self._grow() or worker
             if worker is None:
                 self._backlog.append(work)
             else:
@@ -82,7 +86,7 @@ class WorkerPool:
     def release(self, worker: Worker) -> None:
         with self._lock:
             worker.sessions -= 1
-            if self._is_closing and not worker.load:
+            if self._is_closing and not worker.load and not worker.sessions:
                 self._dismiss(worker)
 
     def current_turn(self) -> tuple[Worker, int]:

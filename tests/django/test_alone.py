@@ -10,6 +10,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
@@ -270,7 +271,7 @@ async def test_wsgi_callbacks_run_in_threads_of_the_runner(wsgi_url: str) -> Non
 
     async def a() -> None:
         await asyncio.sleep(0)
-        names.append(threading.current_thread().name)
+        await sync_to_async(s)()
 
     views.todo += [s, a, s]
     for path in ("/sync", "/async", "/stream", "/file"):

@@ -1,0 +1,114 @@
+"""Calling what was registered, as all lanes do it.
+
+Enter the context of the registration, ask the predicate, call, and settle the
+callback with whatever came of it (promise 5, isolated; promise 8,
+context_kept).
+"""
+
+import _thread
+import asyncio
+from typing import Any
+
+from . import contexts, hygiene
+from .callback import Callback, CallbackState, Options
+from .exchange import Exchange, current_callback, task_of
+
+SKIPPED = object()
+"""The result of a call whose predicate said no."""
+
+
+def settle(
+    exchange: Exchange, callback: Callback[Any], result: Any, error: BaseException | None
+) -> bool:
+    """Settle a callback that has run; ``False`` if a timeout was faster."""
+    stopping = callback._stopping
+    if stopping is CallbackState.TIMED_OUT:
+        # However it ends, it did not within its time.
+        return exchange.settle(callback, CallbackState.TIMED_OUT)
+    if error is None:
+        return exchange.settle(callback, CallbackState.SUCCEEDED, result)
+    if stopping is not None and isinstance(error, asyncio.CancelledError):
+        return exchange.settle(callback, stopping)
+    # Without our own frames nothing in the exception leads back to this
+    # callback and its arguments: both are free as soon as they are dropped.
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    error.__traceback__ = traceback
+    return exchange.settle(callback, CallbackState.FAILED, exception=error)
+
+
+def call(exchange: Exchange, callback: Callback[Any]) -> Any:
+    """Call it, in its context. ``SKIPPED`` if its predicate says no."""
+    task = task_of(callback)
+    options: Options = callback.options
+    if callable(options.when) and not options.when(exchange.sealed):
+        return SKIPPED
+    if options.takes_outcome:
+        return task.func(exchange.sealed, *task.args, **task.kwargs)
+    return task.func(*task.args, **task.kwargs)
+
+
+def enter(callback: Callback[Any]) -> None:
+    """From inside its context: what both lanes do first."""
+    current_callback.set(callback)
+    task = task_of(callback)
+    here = _thread.get_ident()
+    if task.thread != here:
+        contexts.rehome_locals()
+        task.thread = here
+
+
+def run_in_thread(exchange: Exchange, callback: Callback[Any], *, inline: bool = False) -> bool:
+    """Run a plain function in this thread; ``False`` if it is not over: a
+    timeout was faster, or it returned a coroutine, which a loop must await.
+
+    ``inline``: the thread is not the runner's, and nothing is closed in it.
+    """
+    task = callback._task
+    if task is None:  # dropped while it waited for this thread
+        return False
+    error: BaseException | None = None
+    result = None
+    try:
+        if inline:
+            result = task.context.run(_enter_and_call, exchange, callback)
+        else:
+            hygiene.close_old_connections()
+            try:
+                result = task.context.run(_enter_and_call_cleanly, exchange, callback)
+            finally:
+                hygiene.close_old_connections()
+    except BaseException as raised:
+        error = raised
+    try:
+        if callback.done():
+            if asyncio.iscoroutine(result):
+                result.close()
+            return False
+        if asyncio.iscoroutine(result):
+            callback._returned = result
+            return False
+        if result is SKIPPED:
+            return exchange.settle(callback, CallbackState.SKIPPED)
+        return settle(exchange, callback, result, error)
+    finally:
+        if isinstance(error, KeyboardInterrupt):
+            if inline:
+                raise error
+            _thread.interrupt_main()
+        del error, result
+
+
+def _enter_and_call(exchange: Exchange, callback: Callback[Any]) -> Any:
+    enter(callback)
+    return call(exchange, callback)
+
+
+def _enter_and_call_cleanly(exchange: Exchange, callback: Callback[Any]) -> Any:
+    enter(callback)
+    hygiene.forget_caches()
+    try:
+        return call(exchange, callback)
+    finally:
+        hygiene.close_caches()

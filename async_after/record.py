@@ -1,0 +1,198 @@
+"""What is known of one response, from the five events that an adapter sees.
+
+It becomes the outcome when the exchange has ended. Promise 1, never_before:
+here it is decided when a response is complete.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from .outcome import Completion, Outcome
+
+# RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
+_BODILESS = frozenset({204, 304})
+
+_monotonic = time.monotonic
+
+
+class Record:
+    """The response so far. Every request has one: it keeps what it is given
+    as it is, and works the outcome out only when somebody asks for it."""
+
+    __slots__ = (
+        "_began",
+        "_first_byte_at",
+        "_has_trailers",
+        "_headers",
+        "_is_complete",
+        "_is_disconnected",
+        "_is_ended",
+        "_is_last_offered",
+        "_last_at",
+        "body_bytes",
+        "error",
+        "method",
+        "path",
+        "status",
+    )
+
+    def __init__(self, method: str | None, path: str | None) -> None:
+        self.method = method
+        self.path = path
+        self.status: int | None = None
+        self.error: BaseException | None = None
+        self.body_bytes: int | None = 0
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._has_trailers = False
+        self._is_last_offered = False
+        self._is_complete = False
+        self._is_disconnected = False
+        self._is_ended = False
+        self._first_byte_at: float | None = None
+        self._last_at: float | None = None
+        self._began = _monotonic()
+
+    # The events. What comes after the end changes nothing (promise 7).
+
+    def start(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], trailers: bool = False
+    ) -> None:
+        """The server accepted the response start."""
+        if not self._is_ended:
+            self.status = status
+            self._headers = headers
+            self._has_trailers = trailers
+            self._last_at = _monotonic()
+
+    def offer(self, size: int, last: bool) -> bool:
+        """A body message is about to be passed to the server: does it complete the response?
+
+        From here on a disconnect does not count: servers report one as soon
+        as they have the last message.
+        """
+        if last:
+            completes = not self._has_trailers
+        else:
+            length = self._announced_length()
+            completes = length is not None and (self.body_bytes or 0) + size >= length
+        if completes:
+            self._is_last_offered = True
+        return completes
+
+    def offer_last(self) -> None:
+        """The last message of the response, no body, is about to be passed to the server."""
+        self._is_last_offered = True
+
+    def body(self, size: int | None, completes: bool) -> None:
+        """The server accepted a body message of ``size`` bytes (``None``: unknown)."""
+        if self._is_ended:
+            return
+        self._last_at = now = _monotonic()
+        if self._first_byte_at is None:
+            self._first_byte_at = now
+        if size is None or self.body_bytes is None:
+            self.body_bytes = None
+        else:
+            self.body_bytes += size
+        if completes:
+            self._is_last_offered = self._is_complete = True
+
+    def complete(self) -> None:
+        """The server accepted the last message of the response, and it was no body."""
+        if not self._is_ended:
+            self._last_at = _monotonic()
+            self._is_last_offered = self._is_complete = True
+
+    def disconnect(self) -> None:
+        """The server reported the client gone."""
+        if not self._is_last_offered and not self._is_ended:
+            self._is_disconnected = True
+
+    def refuse(self) -> None:
+        """The server refused a message because the client is gone (ASGI, HTTP
+        "Disconnected client": ``send()`` raises ``OSError``)."""
+        if not self._is_complete and not self._is_ended:
+            self._is_disconnected = True
+
+    def _close(self, error: BaseException | None) -> None:
+        """The end: nothing changes any more."""
+        if error is not None:
+            self.error = error
+        if not self._is_complete and not self._is_disconnected:
+            self._is_complete = self._has_all_bytes()
+        if self._last_at is None:
+            self._last_at = _monotonic()
+        self._is_ended = True
+
+    @property
+    def has_trailers(self) -> bool:
+        """Whether the response start has announced trailers."""
+        return self._has_trailers
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the server has accepted the last message."""
+        return self._is_complete
+
+    @property
+    def is_ended(self) -> bool:
+        return self._is_ended
+
+    # Content-Length.
+
+    def _announced_length(self) -> int | None:
+        """Content-Length, where reaching it completes the response (promise 1).
+
+        granian sends ``http.disconnect`` there and Django then stops: the
+        last message never comes though the client has everything.
+        """
+        if not self._has_trailers and not self._is_bodiless():
+            for name, value in self._headers:
+                if name.lower() == b"content-length" and value.strip().isdigit():
+                    return int(value)
+        return None
+
+    def _is_bodiless(self) -> bool:
+        return self.method == "HEAD" or self.status in _BODILESS
+
+    def _has_all_bytes(self) -> bool:
+        if self.status is None or self.body_bytes is None:
+            return False
+        length = self._announced_length()
+        return length is not None and self.body_bytes >= length
+
+    # The outcome.
+
+    def _seal(self) -> Outcome:
+        # A server may accept, and discard, what comes after the client has left.
+        if self._is_disconnected:
+            completion = Completion.DISCONNECTED
+        elif self._is_complete:
+            completion = Completion.SENT
+        else:
+            completion = Completion.FAILED
+        began, first, last = self._began, self._first_byte_at, self._last_at
+        assert last is not None, "sealed before its end"
+        return Outcome(
+            completion=completion,
+            status=self.status,
+            headers=tuple(
+                (name.decode("latin-1").lower(), value.decode("latin-1"))
+                for name, value in self._headers
+            ),
+            body_bytes=0 if self._is_bodiless() else self.body_bytes,
+            error=self.error,
+            method=self.method,
+            path=self.path,
+            started_at=datetime.fromtimestamp(time.time() - (_monotonic() - began), UTC),
+            time_to_first_byte=None if first is None else first - began,
+            duration=last - began,
+        )
+
+    def label(self) -> str:
+        """Method, path and status: all that a log line says of an exchange."""
+        if self.method is None and self.path is None:
+            return "exchange_scope()"
+        status = "no response" if self.status is None else self.status
+        return f"{self.method} {self.path} ({status})"

@@ -1,0 +1,66 @@
+"""The callbacks of one exchange, until they are handed out.
+
+Only ``exchange.py`` works with it, under its lock.
+"""
+
+from collections import deque
+from threading import Lock
+from typing import Any
+
+from .callback import Callback
+from .outcome import Outcome
+from .waiting import Latch
+
+
+class Registry:
+    """The callbacks of one exchange. Made for the first one, so that an
+    exchange without callbacks has no list (promise 12)."""
+
+    __slots__ = (
+        "claims",
+        "dead",
+        "has_chain",
+        "keyed",
+        "latch",
+        "lock",
+        "outcome",
+        "sequential",
+        "unsettled",
+    )
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.outcome: Outcome | None = None
+        self.latch: Latch | None = None
+        """Opens when the exchange has ended and no callback is left."""
+        self.sequential: deque[Callback[Any]] = deque()
+        self.claims: list[Callback[Any] | None] = []
+        """What can be started independently: each concurrent callback, and
+        ``None`` once for the chain of the sequential ones."""
+        self.has_chain = False
+        """The chain stands in ``claims``, or somebody is taking it."""
+        self.keyed: dict[object, Callback[Any]] = {}
+        self.unsettled = 0
+        self.dead = 0
+        """At most so many ended callbacks still stand in the two lists."""
+
+    def append(self, callback: Callback[Any]) -> bool:
+        """Whether there is something new to claim."""
+        if callback.options.concurrent:
+            self.claims.append(callback)
+            return True
+        self.sequential.append(callback)
+        if self.has_chain:
+            return False
+        self.has_chain = True
+        self.claims.append(None)
+        return True
+
+    def bury(self) -> None:
+        """A waiting callback was cancelled or replaced: keep the lists in
+        proportion to what they hold."""
+        self.dead += 1
+        if self.dead > 32 and self.dead > self.unsettled:
+            self.sequential = deque(c for c in self.sequential if not c.done())
+            self.claims = [c for c in self.claims if c is None or not c.done()]
+            self.dead = 0

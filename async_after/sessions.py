@@ -1,0 +1,85 @@
+"""One worker thread for the thread-sensitive calls of each async callback.
+
+Promise 11, no_leaks: its database connections are closed, or kept for the
+next one, in that thread when the callback has ended.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from . import hygiene
+from .callback import Callback
+from .exchange import current_callback
+from .threads import Worker, WorkerPool
+
+_NEW = Worker()
+"""Stands for the worker of a callback that has none yet."""
+
+
+class SessionExecutor(Executor):
+    """The executor behind the thread-sensitive calls of async callbacks.
+
+    asgiref wants one thread per ThreadSensitiveContext. One context serves
+    all callbacks of a loop; this executor looks at who is calling and gives
+    each callback one worker for its lifetime (``WorkerPool.reserve``).
+    """
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        # None stands for a callback that is being cleaned up after.
+        self._workers: dict[Callback[Any], Worker | None] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        callback = current_callback.get()
+        future: Future[Any] = Future()
+        worker = None if callback is None else self._workers.get(callback, _NEW)
+        if callback is None or worker is None or callback.done():
+            # A task that has outlived its callback: any thread, left clean.
+            def once() -> None:
+                hygiene.close_old_connections()
+                _fulfil(future, fn, args, kwargs)
+                hygiene.close_old_connections()
+
+            self._pool.submit(once)
+            return future
+        if worker is _NEW:
+            worker = self._workers[callback] = self._pool.reserve()
+            self._pool.give(worker, hygiene.close_old_connections)
+        self._pool.give(worker, lambda: _fulfil(future, fn, args, kwargs))
+        return future
+
+    def end(self, callback: Callback[Any]) -> Coroutine[Any, Any, None] | None:
+        worker = self._workers.get(callback)
+        if worker is None:
+            return None
+        self._workers[callback] = None
+        return self._clean(callback, worker)
+
+    async def _clean(self, callback: Callback[Any], worker: Worker) -> None:
+        cleaned: Future[None] = Future()
+
+        def clean() -> None:
+            hygiene.close_old_connections()
+            self._pool.release(worker)
+            cleaned.set_result(None)
+
+        self._pool.give(worker, clean)
+        try:
+            await asyncio.shield(asyncio.wrap_future(cleaned))
+        finally:
+            del self._workers[callback]
+
+
+def _fulfil(
+    future: "Future[Any]", fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = fn(*args, **kwargs)
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -1,0 +1,221 @@
+"""The task that runs the coroutine functions of one unit, one after another.
+
+Promise 2, once_or_accounted: however the task ends, its callback is settled,
+and those behind it go on.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Generator
+from contextvars import Context
+from types import CoroutineType
+from typing import Any, Protocol
+
+from .callback import Callback, CallbackState
+from .calling import SKIPPED, call, settle
+from .exchange import Exchange, task_of
+
+# A unit of many callbacks that never suspend lets the loop go on in between.
+_TURN = 0.001
+
+
+class Unit(Protocol):
+    """What the runner has given a slot to, seen from a lane."""
+
+    exchange: Exchange
+
+    def take(self) -> Callback[Any] | None:
+        """The next callback, RUNNING."""
+
+    def hand_on(self, callback: Callback[Any]) -> None:
+        """Start one that was taken, wherever it belongs."""
+
+    def finish(self) -> None:
+        """There is none left."""
+
+    def timeout_of(self, callback: Callback[Any]) -> float | None: ...
+
+
+class Lane(Protocol):
+    """What is done around the coroutine functions of a loop."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def enter(self, callback: Callback[Any]) -> None:
+        """Prepare the callback's own context, from inside."""
+
+    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
+        """Clean up after it; what is left to be awaited, if anything."""
+
+    def forget(self, steps: "Steps") -> None: ...
+
+
+class Steps(Coroutine[Any, Any, None]):
+    """A coroutine in which each step runs in the context of its callback.
+
+    A plain ``async def`` around the callbacks would not do: a task that is
+    cancelled before its first step never enters its coroutine, and the
+    callback would be lost. And a task for each callback would cost three times
+    as much, which is what most callbacks cost altogether.
+    """
+
+    __slots__ = (
+        "_callback",
+        "_context",
+        "_coroutine",
+        "_ending",
+        "_lane",
+        "_timer",
+        "_unit",
+        "task",
+    )
+
+    def __init__(self, lane: Lane, unit: Unit, callback: Callback[Any]) -> None:
+        self._lane = lane
+        self._unit = unit
+        self._timer: asyncio.TimerHandle | None = None
+        # Not loop.create_task: an eager task factory would run the callback
+        # here, inside the request.
+        self.task: asyncio.Task[None] = asyncio.Task(
+            self, loop=lane.loop, name=callback.name, context=Context()
+        )
+        self._prepare(callback)
+
+    def _prepare(self, callback: Callback[Any]) -> None:
+        self._callback = callback
+        self._context: Context = task_of(callback).context
+        self._coroutine: Any = None
+        self._ending: tuple[Any, BaseException | None] | None = None
+        timeout = self._unit.timeout_of(callback)
+        if timeout is not None:
+            self._timer = self._lane.loop.call_later(
+                timeout, self._unit.exchange.stop, callback, CallbackState.TIMED_OUT
+            )
+        callback._stop = self
+        if callback._stopping is not None:
+            self.cancel(callback)
+
+    def cancel(self, callback: Callback[Any]) -> None:
+        """Cancel this callback, if it still runs. Any thread may call."""
+        try:
+            self._lane.loop.call_soon_threadsafe(self._cancel, callback)
+        except RuntimeError:  # the loop is closed, and its tasks are dead
+            pass
+
+    def _cancel(self, callback: Callback[Any]) -> None:
+        if self._callback is callback and self._ending is None:
+            self.task.cancel()
+
+    # The coroutine of the task.
+
+    def send(self, value: Any) -> Any:
+        if self._coroutine is None:
+            return self._run(self._first, None)
+        return self._run(self._coroutine.send, value)
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+        if self._coroutine is None:
+            return self._run(_raise, error)
+        return self._run(self._coroutine.throw, error)
+
+    def close(self) -> None:
+        """The loop is closed and the task dead: what it had is lost, and accounted for."""
+        if self._coroutine is not None:
+            self._coroutine.close()
+        self._lane.forget(self)
+        if not self._callback.done():
+            self._unit.exchange.settle(self._callback, CallbackState.DROPPED)
+        following = self._unit.take()
+        if following is None:
+            self._unit.finish()
+        else:
+            self._unit.hand_on(following)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("the steps of callbacks belong to their task")
+
+    def _run(self, step: Any, argument: Any) -> Any:
+        """One step of the task: of this callback, and of those behind it that
+        begin before something must be waited for."""
+        began = time.monotonic()
+        result: Any
+        error: BaseException | None
+        while True:
+            try:
+                return self._context.run(step, argument)
+            except StopIteration as stop:
+                result, error = stop.value, None
+            except BaseException as raised:
+                result, error = None, raised
+            if self._ending is None:
+                self._ending = result, error
+                leaving = self._lane.leave(self._callback, self._context)
+                if leaving is not None:
+                    self._coroutine = leaving
+                    step, argument = leaving.send, None
+                    continue
+            following = self._settle()
+            if error is not None:
+                if isinstance(error, KeyboardInterrupt):
+                    self._end(following)
+                    raise error
+                error = None
+            if following is None or not following.is_async or self.task.cancelling():
+                # A task that was cancelled might throw it at the next one.
+                self._end(following)
+                raise StopIteration
+            self._prepare(following)
+            if time.monotonic() - began > _TURN:
+                return None  # as asyncio.sleep(0): send() comes again
+            step, argument = self._first, None
+
+    def _first(self, _: None) -> Any:
+        """The first step of a callback, in its context."""
+        callback = self._callback
+        self._lane.enter(callback)
+        coroutine = callback._returned
+        if coroutine is None:
+            coroutine = call(self._unit.exchange, callback)
+        if type(coroutine) is not CoroutineType and not hasattr(coroutine, "send"):
+            if not hasattr(coroutine, "__await__"):
+                raise StopIteration(coroutine)
+            coroutine = _await(coroutine)
+        self._coroutine = coroutine
+        return coroutine.send(None)
+
+    def _settle(self) -> Callback[Any] | None:
+        """Settle this callback; the next one."""
+        assert self._ending is not None
+        (result, error), callback, unit = self._ending, self._callback, self._unit
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if error is None and result is not SKIPPED and callback._stopping is None:
+            unit.exchange.settle(callback, CallbackState.SUCCEEDED, result)
+        elif result is SKIPPED:
+            unit.exchange.settle(callback, CallbackState.SKIPPED)
+        elif (
+            callback._stopping is None
+            and isinstance(error, asyncio.CancelledError)
+            and self.task.cancelling()
+        ):
+            # Somebody cancelled all tasks of the loop, as asyncio.run does at its end.
+            unit.exchange.settle(callback, CallbackState.DROPPED)
+        else:
+            settle(unit.exchange, callback, result, error)
+        return unit.take()
+
+    def _end(self, following: Callback[Any] | None) -> None:
+        self._lane.forget(self)
+        if following is None:
+            self._unit.finish()
+        else:
+            self._unit.hand_on(following)
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable

@@ -1,0 +1,1 @@
+"""What async_after costs, measured. ``python -m bench --help``."""

@@ -1,0 +1,205 @@
+"""What a callback costs from its registration to its final state.
+
+Event-loop thread time per empty callback, and wall time too for plain
+functions, next to what one would use instead: asyncio.create_task,
+run_in_executor, and Starlette's BackgroundTasks.
+"""
+
+import argparse
+import asyncio
+import functools
+import gc
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import django
+from django.conf import settings
+from starlette.background import BackgroundTasks
+
+from async_after import after_response, get_runner
+from async_after.dispatch import LoopDispatcher
+from async_after.exchange import Exchange, current_exchange
+
+from .idle import HEADERS
+from .report import Table, interval, verdict
+from .stats import Estimate, ratios
+
+COUNTS = (1, 2, 4, 10, 100)
+CALLBACKS = 200
+"""Per contender and round, whatever the number per exchange."""
+OURS, STARLETTE = "async_after", "Starlette"
+AIMS = {"async": 2.0, "sync": 1.3}
+RIVALS = {"async": "create_task", "sync": "run_in_executor"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, help="default 100; --quick 15")
+
+
+def run(args: argparse.Namespace) -> Iterator[Table]:
+    # As for most users: with Django loaded, each callback in a thread looks
+    # after database connections and caches, which the rivals do not.
+    if not settings.configured:
+        settings.configure(USE_TZ=True)
+        django.setup()
+    rounds = args.rounds or (15 if args.quick else 100)
+    for kind in RIVALS:
+        cells = asyncio.run(measure(kind, rounds))
+        yield _table(kind, "cpu", cells, args.seed)
+        if kind == "sync":
+            yield _table(kind, "wall", cells, args.seed)
+
+
+@dataclass(slots=True)
+class Cell:
+    """Nanoseconds per callback, a figure a round."""
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+
+Cells = dict[tuple[int, str], Cell]
+Contender = Callable[[int, int], Callable[[], Awaitable[None]]]
+"""Given exchanges, and callbacks in each: prepares, and returns what is measured."""
+
+
+async def empty_async() -> None:
+    pass
+
+
+def empty_sync() -> None:
+    pass
+
+
+async def measure(kind: str, rounds: int) -> Cells:
+    contenders = _contenders(kind)
+    cells: Cells = {(count, name): Cell() for count in COUNTS for name in contenders}
+    for number in range(-3, rounds):  # the first ones are warm-up
+        for count in COUNTS:
+            names = list(contenders)
+            shift = number % len(names)
+            for name in names[shift:] + names[:shift]:
+                cpu, wall = await _time(contenders[name], count)
+                if number >= 0:
+                    cells[count, name].cpu.append(cpu)
+                    cells[count, name].wall.append(wall)
+    return cells
+
+
+async def _time(contender: Contender, count: int) -> tuple[float, float]:
+    work = contender(CALLBACKS // count, count)
+    gc.collect(0)
+    wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+    await work()
+    cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
+    return cpu / CALLBACKS, wall / CALLBACKS
+
+
+def _contenders(kind: str) -> dict[str, Contender]:
+    function = empty_async if kind == "async" else empty_sync
+    rival = _create_task if kind == "async" else _run_in_executor
+    return {
+        RIVALS[kind]: rival,
+        STARLETTE: functools.partial(_starlette, function),
+        OURS: functools.partial(_ours, function),
+    }
+
+
+def _ours(function: Callable[[], Any], exchanges: int, count: int) -> Callable[[], Awaitable[None]]:
+    dispatcher = get_runner().dispatcher(asyncio.get_running_loop())
+    # A new exchange costs a request without callbacks as much: see ``idle``.
+    ready = [_exchange(dispatcher) for _ in range(exchanges)]
+
+    async def work() -> None:
+        for exchange in ready:
+            current_exchange.set(exchange)
+            for _ in range(count):
+                last = after_response(function)
+            exchange.end()
+            dispatcher.dispatch(exchange)
+            if last.is_async:
+                # Nobody waits in real life; a turn of the loop is the least
+                # that lets the tasks run, and a task's awaiter takes it too.
+                while not last.done():  # noqa: ASYNC110 -- no event: that would be measured too
+                    await asyncio.sleep(0)
+            else:
+                await last.wait()
+
+    return work
+
+
+def _exchange(dispatcher: LoopDispatcher) -> Exchange:
+    """One whose response is complete."""
+    exchange = Exchange(dispatcher, "GET", "/orders/1042/")
+    exchange.start(200, HEADERS)
+    exchange.body(13, completes=True)
+    return exchange
+
+
+def _create_task(exchanges: int, count: int) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        for _ in range(exchanges):
+            for task in [asyncio.create_task(empty_async()) for _ in range(count)]:
+                await task
+
+    return work
+
+
+def _run_in_executor(exchanges: int, count: int) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(exchanges):
+            for future in [loop.run_in_executor(None, empty_sync) for _ in range(count)]:
+                await future
+
+    return work
+
+
+def _starlette(
+    function: Callable[[], Any], exchanges: int, count: int
+) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        for _ in range(exchanges):
+            tasks = BackgroundTasks()
+            for _ in range(count):
+                tasks.add_task(function)
+            await tasks()
+
+    return work
+
+
+def _table(kind: str, clock: str, cells: Cells, seed: int) -> Table:
+    rows = []
+    rival = RIVALS[kind]
+    alone: Estimate | None = None
+    for count in COUNTS:
+        at = {name: getattr(cells[count, name], clock) for name in (rival, STARLETTE, OURS)}
+        ratio = ratios(at[OURS], at[rival], seed)
+        alone = alone or ratio
+        rows.append(
+            [
+                str(count),
+                *(f"{median(samples) / 1e3:.2f}" for samples in at.values()),
+                interval(ratio),
+                interval(ratios(at[OURS], at[STARLETTE], seed)),
+                _aim(kind, count, ratio, alone),
+            ]
+        )
+    what = "CPU time of the loop's thread" if clock == "cpu" else "wall time"
+    columns = ["per exchange", f"{rival} µs", f"{STARLETTE} µs", f"{OURS} µs"]
+    columns += [f"x {rival}", f"x {STARLETTE}", "aim"]
+    rounds = len(cells[1, OURS].cpu)
+    notes = [
+        f"Per callback; {rounds} interleaved rounds of {CALLBACKS} callbacks a cell; [...] is the",
+        "95 % interval of the median ratio.",
+    ]
+    return Table(f"Dispatch of empty {kind} callbacks: {what}", columns, rows, notes)
+
+
+def _aim(kind: str, count: int, ratio: Estimate, alone: Estimate) -> str:
+    if kind == "sync" and count > 1:
+        return f"below {alone.value:.2f}: {verdict(ratio.high < alone.value)}"
+    return f"at most {AIMS[kind]}: {verdict(ratio.high <= AIMS[kind])}"

@@ -1,0 +1,86 @@
+"""Tables, and what they were measured on."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .stats import Estimate
+
+_PACKAGES = ("asgiref", "django", "starlette", "uvicorn", "httptools", "h11", "uvloop")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One result: what was measured, in rows of ready texts."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def render(self) -> str:
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        shown = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+        shown.insert(1, "-" * len(max(shown, key=len)))
+        return "\n".join([self.title, "", *shown, "", *self.notes]).rstrip()
+
+
+def interval(estimate: Estimate, form: str = "{:.2f}", unit: str = "") -> str:
+    value, low, high = (form.format(x) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value}{unit} [{low}, {high}]"
+
+
+def verdict(is_met: bool) -> str:
+    return "met" if is_met else "missed"
+
+
+def machine() -> str:
+    """Machine, interpreter, versions and commit, a few lines."""
+    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    return "\n".join(
+        [
+            f"{_processor()}, {os.cpu_count()} cores, load {loads}, {platform.platform()}",
+            f"{platform.python_implementation()} {platform.python_version()}, {packages}",
+            f"async_after {_version('async-after')}, commit {_commit()}",
+        ]
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(none)"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # no Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return "unknown"
+    return described.stdout.strip()

@@ -1,0 +1,116 @@
+"""Each view registers the callbacks that its query string wants (see ``work``)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+
+from async_after import after_response
+
+from .. import work
+from ..events import record
+
+BODY = b"The body of the response.\n"
+
+
+async def release(request: HttpRequest, ident: str) -> HttpResponse:
+    work.gate(request.GET["gate"]).open()
+    return HttpResponse("released")
+
+
+def response_to(request: HttpRequest, ident: str) -> HttpResponseBase:
+    """``framing``: ``length`` (Content-Length, the default), ``chunked`` (one
+    message) or ``stream`` (several); ``status``."""
+    framing = request.GET.get("framing", "length")
+    status = int(request.GET.get("status", "200"))
+    if framing == "stream":
+        return StreamingHttpResponse(_chunks(), status=status)
+    response = HttpResponse(b"" if status == 204 else BODY, status=status)
+    if framing == "length" and status != 204:
+        response["Content-Length"] = str(len(response.content))
+    if "etag" in request.GET:
+        response["ETag"] = '"fixed"'
+    if "close" in request.GET:
+        response["Connection"] = "close"
+    return response
+
+
+async def _chunks() -> AsyncIterator[bytes]:
+    for byte in BODY:
+        yield bytes([byte])
+        await asyncio.sleep(0)
+
+
+async def async_view(request: HttpRequest, ident: str) -> HttpResponseBase:
+    await work.Wanted.by(ident, request.GET).aregister()
+    return response_to(request, ident)
+
+
+def sync_view(request: HttpRequest, ident: str) -> HttpResponseBase:
+    work.Wanted.by(ident, request.GET).register()
+    return response_to(request, ident)
+
+
+async def async_raises(request: HttpRequest, ident: str) -> HttpResponse:
+    await work.Wanted.by(ident, request.GET).aregister()
+    raise RuntimeError("this view always raises")
+
+
+def sync_raises(request: HttpRequest, ident: str) -> HttpResponse:
+    work.Wanted.by(ident, request.GET).register()
+    raise RuntimeError("this view always raises")
+
+
+def missing(request: HttpRequest, ident: str) -> HttpResponse:
+    work.Wanted.by(ident, request.GET).register()
+    raise Http404
+
+
+async def endless(request: HttpRequest, ident: str) -> StreamingHttpResponse:
+    """One chunk, and nothing more until the client has gone."""
+    await work.Wanted.by(ident, request.GET).aregister()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield BODY
+        await work.gate(f"never-{ident}").wait()
+        yield b"too late"
+
+    return StreamingHttpResponse(chunks())
+
+
+async def breaks(request: HttpRequest, ident: str) -> StreamingHttpResponse:
+    """A stream that raises half way."""
+    await work.Wanted.by(ident, request.GET).aregister()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield BODY
+        raise RuntimeError("this stream always breaks")
+
+    return StreamingHttpResponse(chunks())
+
+
+async def slow_async(request: HttpRequest, ident: str) -> HttpResponse:
+    """Waits in the view, after registering, until the client has gone."""
+    await work.Wanted.by(ident, request.GET).aregister()
+    record("in view", ident)
+    await work.gate(f"never-{ident}").wait()
+    return HttpResponse("too late")
+
+
+def slow_sync(request: HttpRequest, ident: str) -> HttpResponse:
+    """Registers only after the client has gone: the thread runs on."""
+    record("in view", ident)
+    work.gate(f"view-{ident}").wait_in_thread()
+    work.Wanted.by(ident, request.GET).register()
+    return HttpResponse("too late")
+
+
+async def callback_fails(request: HttpRequest, ident: str) -> HttpResponse:
+    after_response(_fail)
+    await work.Wanted.by(ident, request.GET).aregister()
+    return HttpResponse(BODY)
+
+
+async def _fail() -> None:
+    await asyncio.sleep(0)
+    raise RuntimeError("this callback always fails")

@@ -1,0 +1,118 @@
+"""The callbacks of the served apps. What a request wants stands in its query string.
+
+``n``: how many callbacks; ``kind``: ``async``, ``sync`` or ``both`` in turn;
+``delay``: seconds that each suspends; ``gated``: each waits until ``/release/...?gate=<id>``
+opens its gate, so that a test decides what comes first.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from async_after import Outcome, aafter_response, after_response
+
+from .events import record
+
+GATE_TIMEOUT = 20.0
+
+
+class Gate:
+    """Opens once, for the event loop and for threads."""
+
+    def __init__(self) -> None:
+        self._for_loop = asyncio.Event()
+        self._for_threads = threading.Event()
+
+    def open(self) -> None:
+        """In the loop's thread."""
+        self._for_loop.set()
+        self._for_threads.set()
+
+    async def wait(self) -> None:
+        async with asyncio.timeout(GATE_TIMEOUT):
+            await self._for_loop.wait()
+
+    def wait_in_thread(self) -> None:
+        if not self._for_threads.wait(GATE_TIMEOUT):
+            raise TimeoutError("nobody has opened the gate")
+
+
+_gates: dict[str, Gate] = {}
+_making = threading.Lock()
+
+
+def gate(ident: str) -> Gate:
+    with _making:
+        return _gates.setdefault(ident, Gate())
+
+
+@dataclass(frozen=True)
+class Wanted:
+    ident: str
+    count: int
+    kind: str
+    delay: float
+    gated: bool
+
+    @classmethod
+    def by(cls, ident: str, query: Mapping[str, Any]) -> "Wanted":
+        return cls(
+            ident,
+            int(query.get("n", "1")),
+            str(query.get("kind", "async")),
+            float(query.get("delay", "0")),
+            "gated" in query,
+        )
+
+    def functions(self) -> list[Any]:
+        kinds = _KINDS[self.kind]
+        return [kinds[number % len(kinds)] for number in range(self.count)]
+
+    def register(self) -> None:
+        after_response.using(takes_outcome=True)(see, self.ident)
+        for number, function in enumerate(self.functions()):
+            after_response(function, self, number)
+
+    async def aregister(self) -> None:
+        await aafter_response.using(takes_outcome=True)(see, self.ident)
+        for number, function in enumerate(self.functions()):
+            await aafter_response(function, self, number)
+
+
+async def suspend(wanted: Wanted, number: int) -> None:
+    """An async callback that really suspends: one that never does hides
+    cancellations."""
+    record("start", wanted.ident, n=number)
+    await asyncio.sleep(wanted.delay)
+    if wanted.gated:
+        await gate(wanted.ident).wait()
+    record("end", wanted.ident, n=number)
+
+
+def block(wanted: Wanted, number: int) -> None:
+    record("start", wanted.ident, n=number)
+    time.sleep(wanted.delay)
+    if wanted.gated:
+        gate(wanted.ident).wait_in_thread()
+    record("end", wanted.ident, n=number)
+
+
+_KINDS: dict[str, list[Any]] = {"async": [suspend], "sync": [block], "both": [suspend, block]}
+
+
+def fields(outcome: Outcome) -> dict[str, object]:
+    return {
+        "completion": outcome.completion.name,
+        "status": outcome.status,
+        "body_bytes": outcome.body_bytes,
+        "error": None if outcome.error is None else type(outcome.error).__name__,
+        "is_success": outcome.is_success,
+    }
+
+
+async def see(outcome: Outcome, ident: str) -> None:
+    record("outcome", ident, **fields(outcome))
+    await asyncio.sleep(0)
