@@ -62,6 +62,8 @@ class AfterResponseMiddleware:
         for callback in self._callbacks:
             _register.check(callback)
         self._hold = hold
+        self._dispatcher: LoopDispatcher | None = None
+        """That of the loop of the last request."""
         self._released: asyncio.AbstractEventLoop | None = None
         """The loop whose server will tell us of its shutdown."""
 
@@ -76,18 +78,18 @@ class AfterResponseMiddleware:
             await self._pass_on(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
-        dispatcher = self.runner.dispatcher(loop)
+        dispatcher = self._dispatcher
+        if dispatcher is None or dispatcher.loop is not loop:
+            dispatcher = self._dispatcher = self.runner.dispatcher(loop)
         parent = current_exchange.get()
         exchange = _AsgiExchange(dispatcher, scope["method"], scope["path"], parent)
         exchange._receive = receive
         exchange._send = send
-        inner = dict(scope)
-        inner[KEY] = exchange
         current_exchange.set(exchange)
         try:
             for callback in self._callbacks:
                 _register.on(exchange, callback)
-            await self.app(inner, exchange.receive, exchange.send)
+            await self.app({**scope, KEY: exchange}, exchange.receive, exchange.send)
         except BaseException as error:
             # The server still has to send its error page: at once, and first.
             if exchange.end(error):
@@ -132,6 +134,9 @@ class AfterResponseMiddleware:
             current_exchange.set(before)
 
 
+_SENT_BY_THE_SERVER = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
 class _AsgiExchange(Exchange):
     """An exchange with the ``receive`` and ``send`` that feed it.
 
@@ -154,45 +159,50 @@ class _AsgiExchange(Exchange):
         kind = message["type"]
         if kind == "http.response.start":
             headers = message.get("headers", ())
-            if type(headers) is not list and not isinstance(headers, (list, tuple)):
+            if type(headers) is not list and type(headers) is not tuple:
                 # Any iterable is allowed, and may be iterated only once.
                 headers = list(headers)
                 message = {**message, "headers": headers}
-            snapshot = tuple(headers)
             try:
                 await self._send(message)
             except OSError:
                 self.refuse()
                 raise
-            self.start(message["status"], snapshot, trailers=message.get("trailers", False))
-            return
-        size: int | None
-        if kind == "http.response.body":
-            size = len(message.get("body") or b"")
-            last = not message.get("more_body", False)
+            self.start(message["status"], headers, message.get("trailers", False))
+        elif kind == "http.response.body":
+            size = len(message["body"]) if "body" in message else 0
+            completes = self.offer(size, "more_body" not in message or not message["more_body"])
+            try:
+                await self._send(message)
+            except OSError:
+                self.refuse()
+                raise
+            except asyncio.CancelledError:
+                # As soon as the server has the last message it reports a
+                # disconnect, and frameworks cancel what is still in here.
+                if completes:
+                    self.body(size, True)
+                raise
+            self.body(size, completes)
+        elif kind in _SENT_BY_THE_SERVER:
+            await self._file(message)
         elif kind == "http.response.trailers":
             await self._trailers(message)
-            return
-        elif kind == "http.response.pathsend":
-            size, last = None, True
-        elif kind == "http.response.zerocopysend":
-            size, last = None, not message.get("more_body", False)
         else:
             await self._send(message)
-            return
-        completes = self.offer(size or 0, last=last)
+
+    async def _file(self, message: Message) -> None:
+        completes = self.offer(0, not message.get("more_body", False))
         try:
             await self._send(message)
         except OSError:
             self.refuse()
             raise
         except asyncio.CancelledError:
-            # As soon as the server has the last message it reports a
-            # disconnect, and frameworks cancel what is still in here.
             if completes:
-                self.body(size, completes=True)
+                self.body(None, True)
             raise
-        self.body(size, completes=completes)
+        self.body(None, completes)
 
     async def _trailers(self, message: Message) -> None:
         completes = self.has_trailers and not message.get("more_trailers", False)

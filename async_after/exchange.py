@@ -14,6 +14,7 @@ Promise 14, late: what is registered after the end is dispatched at once.
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any, Protocol
 
 from .callback import Callback, CallbackState, Task
@@ -97,13 +98,27 @@ class Exchange(Record):
         path: str | None = None,
         parent: "Exchange | None" = None,
     ) -> None:
-        super().__init__(method, path)
+        # All in one place, and no call more than needed: every request pays.
         self.host = host
+        self.method = method
+        self.path = path
         self.parent = parent
         """The exchange in whose context this one began, while it is open."""
         self.request: Any = None
         self.response: Any = None
+        self.status = None
+        self.error = None
+        self.body_bytes = 0
+        self._headers = ()
+        self._has_trailers = False
+        self._is_last_offered = False
+        self._is_complete = False
+        self._is_disconnected = False
+        self._is_ended = False
+        self._first_byte_at = None
+        self._last_at = None
         self._registry: Registry | None = None
+        self._began = monotonic()
 
     def end(self, error: BaseException | None = None) -> bool:
         """Control is about to go back to the server; are there callbacks to run?
@@ -116,7 +131,9 @@ class Exchange(Record):
         """
         if self._is_ended:
             return False
-        self._close(error)
+        if error is not None or not self._is_complete:
+            self._close(error)
+        self._is_ended = True
         self.parent = None
         registry = self._registry
         if registry is None:

@@ -17,8 +17,11 @@ _monotonic = time.monotonic
 
 
 class Record:
-    """The response so far. Every request has one: it keeps what it is given
-    as it is, and works the outcome out only when somebody asks for it."""
+    """The response so far, as part of an ``Exchange``, which makes it.
+
+    Every request has one: it keeps what it is given as it is, and works the
+    outcome out only when somebody asks for it.
+    """
 
     __slots__ = (
         "_began",
@@ -37,21 +40,20 @@ class Record:
         "status",
     )
 
-    def __init__(self, method: str | None, path: str | None) -> None:
-        self.method = method
-        self.path = path
-        self.status: int | None = None
-        self.error: BaseException | None = None
-        self.body_bytes: int | None = 0
-        self._headers: Sequence[tuple[bytes, bytes]] = ()
-        self._has_trailers = False
-        self._is_last_offered = False
-        self._is_complete = False
-        self._is_disconnected = False
-        self._is_ended = False
-        self._first_byte_at: float | None = None
-        self._last_at: float | None = None
-        self._began = _monotonic()
+    method: str | None
+    path: str | None
+    status: int | None
+    error: BaseException | None
+    body_bytes: int | None
+    _began: float
+    _first_byte_at: float | None
+    _last_at: float | None
+    _headers: Sequence[tuple[bytes, bytes]]
+    _has_trailers: bool
+    _is_last_offered: bool
+    _is_complete: bool
+    _is_disconnected: bool
+    _is_ended: bool
 
     # The events. What comes after the end changes nothing (promise 7).
 
@@ -116,14 +118,13 @@ class Record:
             self._is_disconnected = True
 
     def _close(self, error: BaseException | None) -> None:
-        """The end: nothing changes any more."""
+        """The end, of a response that may not be complete."""
         if error is not None:
             self.error = error
         if not self._is_complete and not self._is_disconnected:
             self._is_complete = self._has_all_bytes()
         if self._last_at is None:
             self._last_at = _monotonic()
-        self._is_ended = True
 
     @property
     def has_trailers(self) -> bool:
