@@ -134,9 +134,6 @@ class AfterResponseMiddleware:
             current_exchange.set(before)
 
 
-_SENT_BY_THE_SERVER = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
-
-
 class _AsgiExchange(Exchange):
     """An exchange with the ``receive`` and ``send`` that feed it.
 
@@ -157,52 +154,49 @@ class _AsgiExchange(Exchange):
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "http.response.start":
-            headers = message.get("headers", ())
-            if type(headers) is not list and type(headers) is not tuple:
-                # Any iterable is allowed, and may be iterated only once.
-                headers = list(headers)
-                message = {**message, "headers": headers}
-            try:
-                await self._send(message)
-            except OSError:
-                self.refuse()
-                raise
-            self.start(message["status"], headers, message.get("trailers", False))
-        elif kind == "http.response.body":
+        size: int | None = None
+        if kind == "http.response.body":
             size = len(message["body"]) if "body" in message else 0
-            completes = self.offer(size, "more_body" not in message or not message["more_body"])
-            try:
-                await self._send(message)
-            except OSError:
-                self.refuse()
-                raise
-            except asyncio.CancelledError:
-                # As soon as the server has the last message it reports a
-                # disconnect, and frameworks cancel what is still in here.
-                if completes:
-                    self.body(size, True)
-                raise
-            self.body(size, completes)
-        elif kind in _SENT_BY_THE_SERVER:
-            await self._file(message)
+            last = not message.get("more_body", False)
+        elif kind == "http.response.start":
+            await self._start(message)
+            return
+        elif kind == "http.response.pathsend":
+            last = True
+        elif kind == "http.response.zerocopysend":
+            last = not message.get("more_body", False)
         elif kind == "http.response.trailers":
             await self._trailers(message)
+            return
         else:
             await self._send(message)
-
-    async def _file(self, message: Message) -> None:
-        completes = self.offer(0, not message.get("more_body", False))
+            return
+        completes = self.offer(size or 0, last)
         try:
             await self._send(message)
         except OSError:
             self.refuse()
             raise
         except asyncio.CancelledError:
+            # As soon as the server has the last message it reports a
+            # disconnect, and frameworks cancel what is still in here.
             if completes:
-                self.body(None, True)
+                self.body(size, True)
             raise
-        self.body(None, completes)
+        self.body(size, completes)
+
+    async def _start(self, message: Message) -> None:
+        headers = message.get("headers", ())
+        if type(headers) is not list and type(headers) is not tuple:
+            # Any iterable is allowed, and may be iterated only once.
+            headers = list(headers)
+            message = {**message, "headers": headers}
+        try:
+            await self._send(message)
+        except OSError:
+            self.refuse()
+            raise
+        self.start(message["status"], headers, message.get("trailers", False))
 
     async def _trailers(self, message: Message) -> None:
         completes = self.has_trailers and not message.get("more_trailers", False)
