@@ -50,7 +50,11 @@ class LoopLane:
             steps.close()
         for callback, unit in [*self._coming.items()]:
             unit.exchange.settle(callback, CallbackState.DROPPED)
-            unit.finish()
+            following = unit.take()
+            if following is None:
+                unit.finish()
+            else:
+                unit.hand_on(following)
 
     # What ``Steps`` asks.
 

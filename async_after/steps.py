@@ -55,8 +55,11 @@ class Steps(Coroutine[Any, Any, None]):
 
     A plain ``async def`` around the callbacks would not do: a task that is
     cancelled before its first step never enters its coroutine, and the
-    callback would be lost. And a task for each callback would cost three times
-    as much, which is what most callbacks cost altogether.
+    callback would be lost.
+
+    Callbacks that never suspend share a task, which costs a third of one each.
+    One that did keeps it for itself: libraries keep things by task (scoped
+    sessions, cancel scopes), and somebody may hold it to cancel it.
     """
 
     __slots__ = (
@@ -64,6 +67,7 @@ class Steps(Coroutine[Any, Any, None]):
         "_context",
         "_coroutine",
         "_ending",
+        "_has_suspended",
         "_lane",
         "_timer",
         "_unit",
@@ -74,6 +78,7 @@ class Steps(Coroutine[Any, Any, None]):
         self._lane = lane
         self._unit = unit
         self._timer: asyncio.TimerHandle | None = None
+        self._has_suspended = False
         # Not loop.create_task: an eager task factory would run the callback
         # here, inside the request.
         self.task: asyncio.Task[None] = asyncio.Task(
@@ -142,11 +147,14 @@ class Steps(Coroutine[Any, Any, None]):
         error: BaseException | None
         while True:
             try:
-                return self._context.run(step, argument)
+                waiting_for = self._context.run(step, argument)
             except StopIteration as stop:
                 result, error = stop.value, None
             except BaseException as raised:
                 result, error = None, raised
+            else:
+                self._has_suspended = True
+                return waiting_for
             if self._ending is None:
                 self._ending = result, error
                 leaving = self._lane.leave(self._callback, self._context)
@@ -160,8 +168,12 @@ class Steps(Coroutine[Any, Any, None]):
                     self._end(following)
                     raise error
                 error = None
-            if following is None or not following.is_async or self.task.cancelling():
-                # A task that was cancelled might throw it at the next one.
+            if (
+                following is None
+                or not following.is_async
+                or self._has_suspended
+                or self.task.cancelling()
+            ):
                 self._end(following)
                 raise StopIteration
             self._prepare(following)

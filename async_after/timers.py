@@ -16,9 +16,10 @@ class Timers:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int]] = []
+        self._functions: dict[int, Callable[[], None]] = {}
+        """Those not yet called or cancelled; the heap may know more."""
         self._order = itertools.count()
-        self._cancelled: set[int] = set()
         self._is_running = False
 
     def call_later(self, delay: float, function: Callable[[], None]) -> Callable[[], None]:
@@ -29,7 +30,8 @@ class Timers:
         """
         with self._changed:
             number = next(self._order)
-            heapq.heappush(self._heap, (time.monotonic() + delay, number, function))
+            heapq.heappush(self._heap, (time.monotonic() + delay, number))
+            self._functions[number] = function
             if self._is_running:
                 self._changed.notify()
             else:
@@ -38,25 +40,24 @@ class Timers:
 
         def cancel() -> None:
             with self._changed:
-                self._cancelled.add(number)
-                self._changed.notify()
+                if self._functions.pop(number, None) is not None:
+                    self._changed.notify()
 
         return cancel
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while self._heap and self._heap[0][1] in self._cancelled:
-                    self._cancelled.discard(heapq.heappop(self._heap)[1])
+                while self._heap and self._heap[0][1] not in self._functions:
+                    heapq.heappop(self._heap)
                 if not self._heap:
-                    self._cancelled.clear()
                     self._is_running = False
                     return
-                due, number, function = self._heap[0]
+                due, number = self._heap[0]
                 delay = due - time.monotonic()
                 if delay > 0:
                     self._changed.wait(delay)
                     continue
                 heapq.heappop(self._heap)
-                self._cancelled.discard(number)
+                function = self._functions.pop(number)
             function()
