@@ -99,16 +99,16 @@ class Exchange(Record):
         parent: "Exchange | None" = None,
     ) -> None:
         # All in one place, and no call more than needed: every request pays.
-        self.host = host
-        self.method = method
-        self.path = path
-        self.parent = parent
+        self.host: Host = host
+        self.method: str | None = method
+        self.path: str | None = path
+        self.parent: Exchange | None = parent
         """The exchange in whose context this one began, while it is open."""
         self.request: Any = None
         self.response: Any = None
-        self.status = None
-        self.error = None
-        self.body_bytes = 0
+        self.status: int | None = None
+        self.error: BaseException | None = None
+        self.body_bytes: int | None = 0
         self._headers = ()
         self._has_trailers = False
         self._is_last_offered = False

@@ -6,6 +6,7 @@ once_or_accounted: they go through the same exchange and the same books.
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -31,7 +32,7 @@ class InlineDispatcher(Dispatcher):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        self.lending = _no_slot
+        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = _no_slot
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False

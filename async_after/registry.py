@@ -3,6 +3,7 @@
 Only ``exchange.py`` works with it, under its lock.
 """
 
+from _thread import LockType
 from collections import deque
 from threading import Lock
 from typing import Any
@@ -29,7 +30,7 @@ class Registry:
     )
 
     def __init__(self) -> None:
-        self.lock = Lock()
+        self.lock: LockType = Lock()
         self.outcome: Outcome | None = None
         self.latch: Latch | None = None
         """Opens when the exchange has ended and no callback is left."""
@@ -37,11 +38,11 @@ class Registry:
         self.claims: list[Callback[Any] | None] = []
         """What can be started independently: each concurrent callback, and
         ``None`` once for the chain of the sequential ones."""
-        self.has_chain = False
+        self.has_chain: bool = False
         """The chain stands in ``claims``, or somebody is taking it."""
         self.keyed: dict[object, Callback[Any]] = {}
-        self.unsettled = 0
-        self.dead = 0
+        self.unsettled: int = 0
+        self.dead: int = 0
         """At most so many ended callbacks still stand in the two lists."""
 
     def append(self, callback: Callback[Any]) -> bool:
