@@ -16,6 +16,7 @@ from . import conf
 from .callback import Options
 from .dispatch import LoopDispatcher
 from .exchange import KEY, Exchange, current_exchange
+from .instrumentation import logger
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
 from .runner import Runner, get_runner
@@ -101,18 +102,24 @@ class AfterResponseMiddleware:
             dispatcher.dispatch(exchange)
             hold = self._released is not loop if self._hold is None else self._hold
             if hold and exchange.is_complete:
-                await _hold(self.runner, dispatcher, exchange)
+                await _hold(self.runner, dispatcher, exchange, is_inner=parent is not None)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
             await self._nested(scope[KEY], scope, receive, send)
+        elif current_exchange.get() is not None:
+            # An in-process client, inside an exchange that is not this one.
+            before = current_exchange.get()
+            current_exchange.set(None)
+            try:
+                await self._pass_on(scope, receive, send)
+            finally:
+                current_exchange.set(before)
         elif kind == "lifespan":
             await _Lifespan(self, scope, receive, send).run()
-        elif current_exchange.get() is None:
-            await self.app(scope, receive, send)
         else:
-            await self._inside(None, scope, receive, send)
+            await self.app(scope, receive, send)
 
     async def _nested(self, outer: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """This request has an exchange already: a wrapper around this one made it."""
@@ -121,17 +128,12 @@ class AfterResponseMiddleware:
         if current_exchange.get() is outer:
             await self.app(scope, receive, send)
         else:
-            await self._inside(outer, scope, receive, send)
-
-    async def _inside(
-        self, exchange: Exchange | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        before = current_exchange.get()
-        current_exchange.set(exchange)
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            current_exchange.set(before)
+            before = current_exchange.get()
+            current_exchange.set(outer)
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                current_exchange.set(before)
 
 
 class _AsgiExchange(Exchange):
@@ -191,12 +193,14 @@ class _AsgiExchange(Exchange):
             # Any iterable is allowed, and may be iterated only once.
             headers = list(headers)
             message = {**message, "headers": headers}
+        # Some apps keep one list, and some middlewares edit it in place.
+        snapshot = tuple(headers)
         try:
             await self._send(message)
         except OSError:
             self.refuse()
             raise
-        self.start(message["status"], headers, message.get("trailers", False))
+        self.start(message["status"], snapshot, message.get("trailers", False))
 
     async def _trailers(self, message: Message) -> None:
         completes = self.has_trailers and not message.get("more_trailers", False)
@@ -215,7 +219,9 @@ class _AsgiExchange(Exchange):
             self.complete()
 
 
-async def _hold(runner: Runner, dispatcher: LoopDispatcher, exchange: Exchange) -> None:
+async def _hold(
+    runner: Runner, dispatcher: LoopDispatcher, exchange: Exchange, *, is_inner: bool
+) -> None:
     """Stay until the callbacks have ended: the server's own graceful shutdown
     waits for this coroutine.
 
@@ -227,7 +233,8 @@ async def _hold(runner: Runner, dispatcher: LoopDispatcher, exchange: Exchange) 
     try:
         await exchange.idle_latch().wait()
     except asyncio.CancelledError:
-        if dispatcher.held == 1:
+        # One inside another exchange was not cancelled by a server.
+        if dispatcher.held == 1 and not is_inner:
             await _wait_for_all(runner)
         raise
     finally:
@@ -243,6 +250,13 @@ async def _wait_for_all(runner: Runner) -> None:
         except asyncio.CancelledError:
             # daphne cancels again each second.
             continue
+    for callback in runner.unsettled():
+        logger.warning(
+            "callback %s is still %s after %s s: if the server is shutting down, it is lost",
+            callback.describe(),
+            callback.state.value,
+            runner.wait_timeout,
+        )
 
 
 class _Lifespan:

@@ -140,6 +140,7 @@ class Callback(Generic[R]):
         "_stop",
         "_stopping",
         "_task",
+        "_timeout",
         "is_async",
         "name",
         "options",
@@ -156,6 +157,7 @@ class Callback(Generic[R]):
         self._stopping: CallbackState | None = None
         # The coroutine that a plain function returned, for a loop to await.
         self._returned: Any = None
+        self._timeout: float | None = options.timeout
         self.name: str = name
         self.options: Options = options
         self.is_async: bool = is_async
@@ -202,8 +204,7 @@ class Callback(Generic[R]):
                 return self._exception
             case CallbackState.TIMED_OUT:
                 return TimeoutError(
-                    f"callback {self.name} did not end within its timeout of"
-                    f" {self.options.timeout} s"
+                    f"callback {self.name} did not end within its timeout of {self._timeout} s"
                 )
         return CallbackNotRun(self.name, self._state)
 

@@ -7,6 +7,8 @@ context_kept).
 
 import _thread
 import asyncio
+from collections.abc import Coroutine
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from . import contexts, hygiene
@@ -29,10 +31,10 @@ def settle(
         return exchange.settle(callback, CallbackState.SUCCEEDED, result)
     if stopping is not None and isinstance(error, asyncio.CancelledError):
         return exchange.settle(callback, stopping)
-    # Without our own frames nothing in the exception leads back to this
-    # callback and its arguments: both are free as soon as they are dropped.
+    # The user's part of the traceback. (Our frames stay reachable from it, so
+    # none of them keeps what the callback is about to drop.)
     traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+    while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
         traceback = traceback.tb_next
     error.__traceback__ = traceback
     return exchange.settle(callback, CallbackState.FAILED, exception=error)
@@ -40,13 +42,19 @@ def settle(
 
 def call(exchange: Exchange, callback: Callback[Any]) -> Any:
     """Call it, in its context. ``SKIPPED`` if its predicate says no."""
-    task = task_of(callback)
     options: Options = callback.options
-    if callable(options.when) and not options.when(exchange.sealed):
-        return SKIPPED
+    if callable(options.when):
+        try:
+            if not options.when(exchange.sealed):
+                return SKIPPED
+        except Exception as error:
+            error.add_note(f"The predicate (when=) of {callback.name} raised: it was not called.")
+            raise
     if options.takes_outcome:
-        return task.func(exchange.sealed, *task.args, **task.kwargs)
-    return task.func(*task.args, **task.kwargs)
+        return task_of(callback).func(
+            exchange.sealed, *task_of(callback).args, **task_of(callback).kwargs
+        )
+    return task_of(callback).func(*task_of(callback).args, **task_of(callback).kwargs)
 
 
 def enter(callback: Callback[Any]) -> None:
@@ -65,30 +73,31 @@ def run_in_thread(exchange: Exchange, callback: Callback[Any], *, inline: bool =
 
     ``inline``: the thread is not the runner's, and nothing is closed in it.
     """
-    task = callback._task
-    if task is None:  # dropped while it waited for this thread
+    if callback.done():  # dropped while it waited for this thread
         return False
     error: BaseException | None = None
     result = None
     try:
         if inline:
-            result = task.context.run(_enter_and_call, exchange, callback)
+            result = task_of(callback).context.run(_enter_and_call, exchange, callback)
         else:
             hygiene.close_old_connections()
             try:
-                result = task.context.run(_enter_and_call_cleanly, exchange, callback)
+                result = task_of(callback).context.run(_enter_and_call_cleanly, exchange, callback)
             finally:
                 hygiene.close_old_connections()
     except BaseException as raised:
         error = raised
     try:
         if callback.done():
-            if asyncio.iscoroutine(result):
+            if isinstance(result, Coroutine):
                 result.close()
             return False
-        if asyncio.iscoroutine(result):
+        if isinstance(result, Coroutine):
             callback._returned = result
             return False
+        if isinstance(result, GeneratorType | AsyncGeneratorType):
+            error = TypeError(f"{callback.name} returned a generator: nothing iterates it")
         if result is SKIPPED:
             return exchange.settle(callback, CallbackState.SKIPPED)
         return settle(exchange, callback, result, error)

@@ -34,7 +34,7 @@ class Bounds:
         for field in fields(self):
             problem = problem_of(field.name, getattr(self, field.name))
             if problem is not None:
-                raise problem[0](f"Runner({field.name}=...): {problem[1]}")
+                raise problem[0](f"Runner({field.name}=...) {problem[1]}")
         object.__setattr__(self, "instruments", tuple(self.instruments))
 
 
@@ -58,14 +58,14 @@ def _instruments(value: object) -> bool:
 
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "limit": (_positive_integer, "an integer from 1"),
-    "max_threads": (_positive_integer, "an integer from 1"),
-    "timeout": (lambda v: v is None or is_seconds(v), "seconds above 0, or None"),
-    "wait_timeout": (lambda v: is_seconds(v, zero=True), "seconds from 0"),
-    "close_timeout": (lambda v: is_seconds(v, zero=True), "seconds from 0"),
+    "limit": (_positive_integer, "an integer, 1 or more"),
+    "max_threads": (_positive_integer, "an integer, 1 or more"),
+    "timeout": (lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None"),
+    "wait_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),
+    "close_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),
     "instruments": (
         _instruments,
-        "a list of objects with the methods registered, started and ended",
+        "a list of objects (no dotted paths) with the methods registered, started and ended",
     ),
     "outside_request": (lambda v: v in ("raise", "run"), '"raise" or "run"'),
 }
@@ -88,7 +88,7 @@ def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
     else:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         kind = ValueError if is_number else TypeError
-    return kind, f"{value!r} is not {expected}"
+    return kind, f"must be {expected}, not {value!r}"
 
 
 def problems() -> list[str]:
@@ -99,13 +99,12 @@ def problems() -> list[str]:
     found = []
     for key, value in raw.items():
         if key not in SETTINGS:
-            found.append(
-                f"ASYNC_AFTER has an unknown key {key!r}. The keys are: {', '.join(SETTINGS)}."
-            )
+            known = f"The keys are: {', '.join(SETTINGS)}."
+            found.append(f"ASYNC_AFTER has an unknown key {key!r}. {known}")
             continue
         problem = problem_of(key.lower(), value)
         if problem is not None:
-            found.append(f"ASYNC_AFTER[{key!r}]: {problem[1]}.")
+            found.append(f"ASYNC_AFTER[{key!r}] {problem[1]}.")
     return found
 
 

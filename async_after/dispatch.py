@@ -4,6 +4,7 @@ Promise 6, in_order: the sequential callbacks of an exchange are one unit,
 which starts the next one when the last has ended.
 """
 
+import _thread
 import asyncio
 import functools
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from . import hygiene
 from .callback import Callback, CallbackState
 from .calling import run_in_thread
 from .exchange import Exchange
+from .instrumentation import logger
 from .lanes import InlineLane, LoopLane, OwnLoopLane
 from .threads import WorkerPool
 from .timers import Timers
@@ -52,7 +54,7 @@ class Unit:
     def take(self) -> Callback[Any] | None:
         """The next callback to run, RUNNING; those not wanted are SKIPPED on the way."""
         exchange = self.exchange
-        if self._dispatcher.slots.is_closed:
+        if self._dispatcher.is_closed():
             self.drop()
         while (callback := self._next()) is not None:
             if callback.options.when == "always" or callback.options.wants(exchange.sealed):
@@ -67,9 +69,17 @@ class Unit:
     def go(self) -> bool:
         """Start the next callback; ``False`` when there is none left."""
         while (callback := self.take()) is not None:
-            if self._dispatcher.start(self, callback):
+            if self._start(callback):
                 return True
         return False
+
+    def _start(self, callback: Callback[Any]) -> bool:
+        try:
+            return self._dispatcher.start(self, callback)
+        except Exception:  # no thread can be started, say
+            logger.exception("callback %s cannot be started", callback.describe())
+            self.exchange.settle(callback, CallbackState.DROPPED)
+            return False
 
     def drop(self) -> None:
         """Give up what has not been started, and the claim to it."""
@@ -79,16 +89,15 @@ class Unit:
     def advance(self) -> None:
         """A callback of this unit has ended: go on, or give the slot back."""
         if not self.go():
-            self.finish()
+            self._dispatcher.slots.release()
 
-    def hand_on(self, callback: Callback[Any]) -> None:
-        """Start one that was taken, wherever it belongs."""
-        if not self._dispatcher.start(self, callback):
+    def hand_on(self, following: Callback[Any] | None) -> None:
+        """Start the one that was taken, wherever it belongs. If it is
+        ``None`` there is none left: the slot is given back."""
+        if following is None:
+            self._dispatcher.slots.release()
+        elif not self._start(following):
             self.advance()
-
-    def finish(self) -> None:
-        """There is none left: give the slot back."""
-        self._dispatcher.slots.release()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         return self._dispatcher.slots.timeout_of(callback)
@@ -123,6 +132,10 @@ class Dispatcher:
         self.idle: Callable[[Exchange], None] = slots.idle
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = slots.lending
 
+    def is_closed(self) -> bool:
+        """Whether callbacks are not started any more."""
+        return self.slots.is_closed
+
     def dispatch(self, exchange: Exchange) -> None:
         for callback in exchange.claim():
             if callback is None:
@@ -148,10 +161,7 @@ class Dispatcher:
                 self._go_on_behind(unit, callback)
                 return
             following = unit.take()
-            if following is None:
-                unit.finish()
-                return
-            if following.is_async:
+            if following is None or following.is_async:
                 unit.hand_on(following)
                 return
             callback = following
@@ -227,9 +237,11 @@ class ThreadDispatcher(Dispatcher):
             hygiene.close_old_connections()
             try:
                 AsyncToSync(run, force_new_loop=True)()
+            except KeyboardInterrupt:
+                _thread.interrupt_main()
             finally:
                 hygiene.close_old_connections()
-            unit.advance()
+                unit.advance()
 
         async def run() -> None:
             await run_alone(OwnLoopLane(asyncio.get_running_loop()), unit, callback)
@@ -249,10 +261,10 @@ class Alone:
     def take(self) -> None:
         return None
 
-    def hand_on(self, callback: Callback[Any]) -> None:
-        raise AssertionError("none was taken")
+    def drop(self) -> None:
+        pass
 
-    def finish(self) -> None:
+    def hand_on(self, following: Callback[Any] | None) -> None:
         self.over.open()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:

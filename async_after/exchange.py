@@ -55,11 +55,12 @@ class NoActiveExchange(RuntimeError):
         super().__init__(
             f"after_response({name}): no exchange is active here, so there is no response to run"
             " it after. In a request: wrap the ASGI application in"
-            " async_after.asgi.AfterResponseMiddleware, or put"
+            " async_after.asgi.AfterResponseMiddleware; runserver, other WSGI servers and Django's"
+            " test clients do not use asgi.py: for them put"
             " async_after.django.AfterResponseMiddleware first in MIDDLEWARE. In a plain thread:"
-            " pass the request, after_response.using(request=request). In a command, worker or"
-            " shell: use 'with exchange_scope():'. A WebSocket opens no exchange: use"
-            " exchange_scope() there too."
+            " pass the request of a wrapped app, after_response.using(request=request). In a"
+            " command, worker or shell: use 'with exchange_scope():'. A WebSocket opens no"
+            " exchange: use exchange_scope() there too."
         )
 
 
@@ -136,16 +137,14 @@ class Exchange(Record):
         self._is_ended = True
         self.parent = None
         registry = self._registry
-        if registry is None:
-            self.request = self.response = None
-            return False
-        with registry.lock:
-            if registry.unsettled:
-                return True
-            registry.claims.clear()
-            registry.has_chain = False
-            self._forget()
-            return False
+        if registry is not None:
+            with registry.lock:
+                if registry.unsettled:
+                    return True
+                registry.claims.clear()
+                registry.has_chain = False
+        self._forget()
+        return False
 
     @property
     def outcome(self) -> Outcome | None:
@@ -178,12 +177,13 @@ class Exchange(Record):
         replaced: Callback[Any] | None = None
         registry = self._registry or self._make_registry()
         with registry.lock:
-            self.host.admit(self, not registry.unsettled)
-            registry.unsettled += 1
             key = callback.options.key
             if key is not None:
+                # First, as comparing keys is the user's code, and may raise.
                 replaced = registry.keyed.get(key)
                 registry.keyed[key] = callback
+            self.host.admit(self, not registry.unsettled)
+            registry.unsettled += 1
             late = registry.append(callback) and self._is_ended
         self.host.registered(callback)
         if replaced is not None:
@@ -234,6 +234,9 @@ class Exchange(Record):
         """Give a callback its final state; ``False`` if it has one already (or
         is not in the ``expected`` one)."""
         registry = self._registered()
+        # What a callback drops is dropped when the lock is free again: a
+        # destructor may register.
+        dropped: Any
         with registry.lock:
             before = callback._state
             if before is not (expected or CallbackState.RUNNING) and (
@@ -243,6 +246,7 @@ class Exchange(Record):
             callback._result = result
             callback._exception = exception
             callback._state = state
+            dropped = callback._task, callback._returned
             callback._task = callback._stop = callback._returned = None
             latch = callback._latch
             key = callback.options.key
@@ -250,6 +254,7 @@ class Exchange(Record):
                 del registry.keyed[key]
             if before is CallbackState.PENDING:
                 registry.bury()
+        del dropped
         self.host.settled(callback)
         if latch is not None:
             latch.open()
@@ -262,8 +267,8 @@ class Exchange(Record):
             self.host.idle(self)
             if not self._is_ended:
                 return True
-            self._forget()
             latch, registry.latch = registry.latch, None
+        self._forget()
         if latch is not None:
             latch.open()
         return True

@@ -6,17 +6,17 @@ once_or_accounted: they go through the same exchange and the same books.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from .callback import Callback
+from .callback import Callback, CallbackState
 from .calling import run_in_thread
 from .contexts import ThreadSensitivity
 from .dispatch import Dispatcher, SingleUnit, Unit, run_alone
-from .exchange import Exchange
+from .exchange import Exchange, current_exchange
 from .lanes import InlineLane
 from .runner import Runner
 
@@ -36,7 +36,11 @@ class InlineDispatcher(Dispatcher):
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False
+        self._parent = current_exchange.get()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def is_closed(self) -> bool:
+        return False  # somebody waits for them
 
     def dispatch(self, exchange: Exchange) -> None:
         if not self._is_over:
@@ -56,9 +60,16 @@ class InlineDispatcher(Dispatcher):
     def run(self, exchange: Exchange) -> None:
         """Run them in this thread, and coroutine functions in a loop whose
         thread-sensitive calls come back to this thread."""
-        while units := self._claim(exchange):
-            self._run_units(units)
-        self._finish(exchange)
+        exchange.parent = self._parent  # for the deadlock guard
+        try:
+            while pending := exchange.pending():
+                if any(callback.options.concurrent for callback in pending):
+                    # Side by side: one may wait for another.
+                    self._in_own_loop(self._arun_units, exchange, ThreadSensitivity())
+                else:
+                    self._run_units(self._claim(exchange))
+        finally:
+            self._finish(exchange)
 
     def _run_units(self, units: list[Unit]) -> None:
         for unit in units:
@@ -78,22 +89,35 @@ class InlineDispatcher(Dispatcher):
         await asyncio.shield(self._task)
 
     async def _arun(self, exchange: Exchange) -> None:
-        self._sensitivity.apply()
+        exchange.parent = self._parent
+        try:
+            await self._arun_units(exchange, self._sensitivity)
+        except asyncio.CancelledError:
+            # The loop is at its end (this is a task of its own).
+            for callback in exchange.pending():
+                exchange.settle(callback, CallbackState.DROPPED)
+            raise
+        finally:
+            self._finish(exchange)
+
+    async def _arun_units(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
+        sensitivity.apply()
         running: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         while True:
             self._new = asyncio.Event()
-            running |= {asyncio.create_task(self._arun_unit(u)) for u in self._claim(exchange)}
+            for unit in self._claim(exchange):
+                running.add(asyncio.create_task(self._arun_unit(unit, sensitivity)))
             if not running:
                 break
             coming = asyncio.create_task(self._new.wait())
             done, _ = await asyncio.wait({*running, coming}, return_when=asyncio.FIRST_COMPLETED)
             coming.cancel()
             running -= done
-        self._finish(exchange)
+        self._loop = None
 
-    async def _arun_unit(self, unit: Unit) -> None:
-        lane = InlineLane(asyncio.get_running_loop(), self._sensitivity)
+    async def _arun_unit(self, unit: Unit, sensitivity: ThreadSensitivity) -> None:
+        lane = InlineLane(asyncio.get_running_loop(), sensitivity)
         in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
         while (callback := unit.take()) is not None:
             if not callback.is_async:
@@ -109,6 +133,7 @@ class InlineDispatcher(Dispatcher):
 
     def _finish(self, exchange: Exchange) -> None:
         self._is_over = True
+        exchange.parent = None
         # What another thread registered between the last look and this.
         self.dispatch(exchange)
 
@@ -117,12 +142,16 @@ class InlineDispatcher(Dispatcher):
             lane = InlineLane(asyncio.get_running_loop())
             await run_alone(lane, unit, callback)
 
+        self._in_own_loop(start)
+
+    def _in_own_loop(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Run it in a loop whose thread-sensitive calls come back to this thread."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            AsyncToSync(start, force_new_loop=True)()
+            AsyncToSync(function, force_new_loop=True)(*args)
         else:
             # No second loop can run in this thread.
-            thread = threading.Thread(target=asyncio.run, args=(start(),))
+            thread = threading.Thread(target=lambda: asyncio.run(function(*args)))
             thread.start()
             thread.join()

@@ -6,6 +6,7 @@ harms nobody. Promise 15, discreet: nothing else of the exchange is logged.
 """
 
 import logging
+import traceback
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,13 +33,19 @@ class Instrument(Protocol):
 
 def log_ended(callback: Callback[Any]) -> None:
     """What everybody wants in the log: failures, with traceback, and losses."""
+    try:
+        _log_ended(callback)
+    except Exception:  # a filter or handler of the user's: the callback is settled all the same
+        traceback.print_exc()
+
+
+def _log_ended(callback: Callback[Any]) -> None:
     match callback.state:
         case CallbackState.FAILED:
             error = callback.exception()
             logger.error("callback %s failed", callback.describe(), exc_info=error)
         case CallbackState.TIMED_OUT:
-            timeout = callback.options.timeout
-            logger.error("callback %s timed out after %s s", callback.describe(), timeout)
+            logger.error("callback %s timed out after %s s", callback.describe(), callback._timeout)
         case CallbackState.DROPPED:
             logger.error("callback %s was dropped: it did not run to its end", callback.describe())
         case state:

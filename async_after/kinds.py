@@ -29,7 +29,8 @@ def is_async(func: Any) -> bool:
             f" function and its arguments: after_response({func.__name__}, ...)."
         )
     if not callable(func):
-        raise TypeError(f"after_response() needs a callable, not {type(func).__name__}.")
+        hint = " Was the function called instead of passed?" if func is None else ""
+        raise TypeError(f"after_response() needs a callable, not {type(func).__name__}.{hint}")
     plain: Any = func
     while isinstance(plain, functools.partial):
         plain = plain.func

@@ -4,6 +4,7 @@
 never_cancelled_by_the_client: no server and no framework knows of these tasks.
 """
 
+import abc
 import asyncio
 from collections.abc import Coroutine
 from contextvars import Context
@@ -16,20 +17,46 @@ from .steps import Steps, Unit
 from .threads import WorkerPool
 
 
-class LoopLane:
-    """Runs coroutine functions on one event loop."""
+class Lane(abc.ABC):
+    """The part of all lanes: it keeps the tasks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: WorkerPool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
         # Referenced until their end: asyncio itself does not (create_task).
         self._steps: set[Steps] = set()
-        self._coming: dict[Callback[Any], Unit] = {}
-        self._sessions = SessionExecutor(pool)
-        self._thread_sensitive = contexts.thread_sensitive_context(self._sessions)
 
     def start(self, unit: Unit, callback: Callback[Any]) -> None:
         """Start it, and those behind it. In the loop's thread only."""
-        self._steps.add(Steps(self, unit, callback))
+        if callback.done():  # dropped on its way
+            unit.hand_on(unit.take())
+        else:
+            self._steps.add(Steps(self, unit, callback))
+
+    # What ``Steps`` asks.
+
+    def forget(self, steps: Steps) -> None:
+        self._steps.discard(steps)
+
+    @abc.abstractmethod
+    def enter(self, callback: Callback[Any]) -> None:
+        """Prepare the callback's own context, from inside."""
+
+    @abc.abstractmethod
+    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
+        """Clean up after it; what is left to be awaited, if anything."""
+
+    def lose(self, callback: Callback[Any]) -> None:  # noqa: B027 -- others hold nothing
+        """The same for a loop that is closed."""
+
+
+class LoopLane(Lane):
+    """Runs coroutine functions on the event loop of a server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: WorkerPool) -> None:
+        super().__init__(loop)
+        self._coming: dict[Callback[Any], Unit] = {}
+        self._sessions = SessionExecutor(pool)
+        self._thread_sensitive = contexts.thread_sensitive_context(self._sessions)
 
     def start_soon(self, unit: Unit, callback: Callback[Any]) -> None:
         """Start it from any thread. ``RuntimeError`` if the loop is closed."""
@@ -50,16 +77,7 @@ class LoopLane:
             steps.close()
         for callback, unit in [*self._coming.items()]:
             unit.exchange.settle(callback, CallbackState.DROPPED)
-            following = unit.take()
-            if following is None:
-                unit.finish()
-            else:
-                unit.hand_on(following)
-
-    # What ``Steps`` asks.
-
-    def forget(self, steps: Steps) -> None:
-        self._steps.discard(steps)
+            unit.hand_on(unit.take())
 
     def enter(self, callback: Callback[Any]) -> None:
         calling.enter(callback)
@@ -72,8 +90,11 @@ class LoopLane:
             context.run(hygiene.close_caches)
         return self._sessions.end(callback)
 
+    def lose(self, callback: Callback[Any]) -> None:
+        self._sessions.lose(callback)
 
-class InlineLane:
+
+class InlineLane(Lane):
     """Awaits coroutine functions for somebody who waits for their end, a test
     client say. Connections and caches are the caller's: nothing is closed.
 
@@ -86,15 +107,8 @@ class InlineLane:
         loop: asyncio.AbstractEventLoop,
         sensitivity: contexts.ThreadSensitivity | None = None,
     ) -> None:
-        self.loop: asyncio.AbstractEventLoop = loop
-        self._steps: set[Steps] = set()
+        super().__init__(loop)
         self._sensitivity = sensitivity or contexts.ThreadSensitivity()
-
-    def start(self, unit: Unit, callback: Callback[Any]) -> None:
-        self._steps.add(Steps(self, unit, callback))
-
-    def forget(self, steps: Steps) -> None:
-        self._steps.discard(steps)
 
     def enter(self, callback: Callback[Any]) -> None:
         calling.enter(callback)

@@ -44,17 +44,16 @@ def _check_when(option: str, value: object) -> None:
                 "using(when=...) needs a plain predicate: an async one gives a coroutine,"
                 " which is always true"
             )
-    elif not isinstance(value, str):
-        raise TypeError(f"using(when=...) takes a name or a predicate, not {value!r}")
     elif value not in get_args(When):
         names = ", ".join(map(repr, get_args(When)))
-        raise ValueError(f"using(when={value!r}): it is one of {names}, or a predicate")
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"using(when={value!r}): must be one of {names}, or a predicate of the outcome")
 
 
 def _check_timeout(option: str, value: object) -> None:
     if value is not None and not conf.is_seconds(value):
         kind = ValueError if isinstance(value, (int, float)) else TypeError
-        raise kind(f"using(timeout={value!r}): it is a number of seconds above 0, or None")
+        raise kind(f"using(timeout={value!r}): must be a number of seconds above 0, or None")
 
 
 def _check_key(option: str, value: object) -> None:
@@ -65,20 +64,23 @@ def _check_key(option: str, value: object) -> None:
 
 
 def _check_name(option: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"using(name={value!r}): it is a string, or None")
+    if value is not None and not (isinstance(value, str) and value and value.isprintable()):
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(
+            f"using(name={value!r}): must be a string that can be printed on one line, or None"
+        )
 
 
 def _check_flag(option: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise TypeError(f"using({option}={value!r}): it is True or False")
+        raise TypeError(f"using({option}={value!r}): must be True or False")
 
 
 def _check_lane(option: str, value: object) -> None:
     if value is not None and value not in get_args(Lane):
         names = ", ".join(map(repr, get_args(Lane)))
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"using(lane={value!r}): it is one of {names}, or None")
+        raise kind(f"using(lane={value!r}): must be one of {names}, or None")
 
 
 _CHECKS: dict[str, Callable[[str, object], None]] = {

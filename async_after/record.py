@@ -122,7 +122,7 @@ class Record:
         if error is not None:
             self.error = error
         if not self._is_complete and not self._is_disconnected:
-            self._is_complete = self._has_all_bytes()
+            self._is_complete = self.has_all_bytes()
         if self._last_at is None:
             self._last_at = _monotonic()
 
@@ -157,7 +157,8 @@ class Record:
     def _is_bodiless(self) -> bool:
         return self.method == "HEAD" or self.status in _BODILESS
 
-    def _has_all_bytes(self) -> bool:
+    def has_all_bytes(self) -> bool:
+        """Whether the server has accepted as many bytes as Content-Length announced."""
         if self.status is None or self.body_bytes is None:
             return False
         length = self._announced_length()
@@ -179,7 +180,7 @@ class Record:
             completion=completion,
             status=self.status,
             headers=tuple(
-                (name.decode("latin-1").lower(), value.decode("latin-1"))
+                (bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1"))
                 for name, value in self._headers
             ),
             body_bytes=0 if self._is_bodiless() else self.body_bytes,

@@ -228,7 +228,13 @@ def _refuse_outside(func: Callable[..., Any], options: Options) -> None:
 
 def _exchange_of(request: Any) -> Exchange:
     """The exchange of a Django or Starlette request, an ASGI scope or a WSGI environ."""
-    exchange = (key_holder(request) or {}).get(KEY)
+    holder = key_holder(request)
+    if holder is None:
+        raise TypeError(
+            "using(request=...): must be a Django or Starlette request, an ASGI scope or a WSGI"
+            f" environ, not {type(request).__name__}"
+        )
+    exchange = holder.get(KEY)
     if isinstance(exchange, Exchange):
         return exchange
     raise NoActiveExchange(f"..., request={type(request).__name__}")

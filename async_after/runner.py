@@ -88,6 +88,8 @@ class Runner:
 
     def thread_dispatcher(self) -> ThreadDispatcher:
         """Who runs the callbacks of exchanges that have no loop."""
+        # A new exchange is a sign of life, and there is no other without a loop.
+        self.is_closed = False
         return self._threads
 
     def attach(self) -> None:
@@ -117,7 +119,7 @@ class Runner:
         self._refresh()
         limit = self._bounds.limit
         with self._lock:
-            if self._used >= limit:
+            if self._used >= limit and not self.is_closed:
                 self._waiting.append(unit)
                 return
             self._used += 1
@@ -137,7 +139,8 @@ class Runner:
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
-        return self._bounds.timeout if own is None else own
+        callback._timeout = self._bounds.timeout if own is None else own
+        return callback._timeout
 
     @contextmanager
     def lending(self, callback: Callback[Any]) -> Iterator[None]:
@@ -153,10 +156,11 @@ class Runner:
             yield
         finally:
             with self._lock:
-                self._lent[callback] -= 1
-                if not self._lent[callback]:
-                    del self._lent[callback]
-                    self._used += 1
+                if callback in self._lent:
+                    self._lent[callback] -= 1
+                    if not self._lent[callback]:
+                        del self._lent[callback]
+                        self._used += 1
 
     # Books.
 
@@ -176,6 +180,10 @@ class Runner:
 
     def settled(self, callback: Callback[Any]) -> None:
         self._running.discard(callback)
+        if self._lent:
+            with self._lock:
+                # Whoever still waits in its name has no slot to take back.
+                self._used += 1 if self._lent.pop(callback, 0) else 0
         if callback.state is not CallbackState.SUCCEEDED:
             log_ended(callback)
         if self._bounds.instruments:
@@ -221,6 +229,12 @@ class Runner:
         works again on another event loop, or after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
+        if self._exchanges:
+            logger.info(
+                "shutdown: waiting up to %s s for the callbacks of %s exchange(s)",
+                self.wait_timeout,
+                len(self._exchanges),
+            )
         if not await self.wait_idle(self.wait_timeout):
             with self._lock:
                 self.is_closed = True
@@ -247,6 +261,12 @@ class Runner:
             if latch is None:
                 latch = self._idle = Latch()
         return await latch.wait(timeout)
+
+    def unsettled(self) -> list[Callback[Any]]:
+        """All that are pending or running."""
+        with self._lock:
+            exchanges = [*self._exchanges]
+        return [*self._running.copy(), *(c for e in exchanges for c in e.pending())]
 
     def _drop(self, exchange: Exchange) -> None:
         for callback in exchange.pending():

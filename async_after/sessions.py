@@ -57,7 +57,19 @@ class SessionExecutor(Executor):
         self._workers[callback] = None
         return self._clean(callback, worker)
 
+    def lose(self, callback: Callback[Any]) -> None:
+        """The same without a loop, which is closed."""
+        worker = self._workers.pop(callback, None)
+        if worker is not None:
+            self._give_back(worker)
+
     async def _clean(self, callback: Callback[Any], worker: Worker) -> None:
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._give_back(worker)))
+        finally:
+            del self._workers[callback]
+
+    def _give_back(self, worker: Worker) -> "Future[None]":
         cleaned: Future[None] = Future()
 
         def clean() -> None:
@@ -66,10 +78,7 @@ class SessionExecutor(Executor):
             cleaned.set_result(None)
 
         self._pool.give(worker, clean)
-        try:
-            await asyncio.shield(asyncio.wrap_future(cleaned))
-        finally:
-            del self._workers[callback]
+        return cleaned
 
 
 def _fulfil(

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from .callback import Callback, CallbackState
 from .calling import SKIPPED, call, settle
 from .exchange import Exchange, task_of
+from .instrumentation import logger
 
 # A unit of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
@@ -27,11 +28,11 @@ class Unit(Protocol):
     def take(self) -> Callback[Any] | None:
         """The next callback, RUNNING."""
 
-    def hand_on(self, callback: Callback[Any]) -> None:
-        """Start one that was taken, wherever it belongs."""
+    def drop(self) -> None:
+        """Give up those that have not been taken."""
 
-    def finish(self) -> None:
-        """There is none left."""
+    def hand_on(self, following: Callback[Any] | None) -> None:
+        """Start the one that was taken, wherever it belongs; ``None``: there is none left."""
 
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
 
@@ -46,6 +47,9 @@ class Lane(Protocol):
 
     def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
         """Clean up after it; what is left to be awaited, if anything."""
+
+    def lose(self, callback: Callback[Any]) -> None:
+        """The same for a loop that is closed."""
 
     def forget(self, steps: "Steps") -> None: ...
 
@@ -88,7 +92,7 @@ class Steps(Coroutine[Any, Any, None]):
 
     def _prepare(self, callback: Callback[Any]) -> None:
         self._callback = callback
-        self._context: Context = task_of(callback).context
+        self._context: Any = task_of(callback).context
         self._coroutine: Any = None
         self._ending: tuple[Any, BaseException | None] | None = None
         timeout = self._unit.timeout_of(callback)
@@ -108,7 +112,9 @@ class Steps(Coroutine[Any, Any, None]):
             pass
 
     def _cancel(self, callback: Callback[Any]) -> None:
-        if self._callback is callback and self._ending is None:
+        # Once, as a second time would hit its clean-up.
+        if self._callback is callback and self._ending is None and callback._stop is self:
+            callback._stop = None
             self.task.cancel()
 
     # The coroutine of the task.
@@ -125,16 +131,20 @@ class Steps(Coroutine[Any, Any, None]):
 
     def close(self) -> None:
         """The loop is closed and the task dead: what it had is lost, and accounted for."""
+        callback = self._callback
         if self._coroutine is not None:
-            self._coroutine.close()
-        self._lane.forget(self)
-        if not self._callback.done():
-            self._unit.exchange.settle(self._callback, CallbackState.DROPPED)
-        following = self._unit.take()
-        if following is None:
-            self._unit.finish()
-        else:
-            self._unit.hand_on(following)
+            try:
+                self._context.run(self._coroutine.close)
+            except BaseException:  # "coroutine ignored GeneratorExit", say
+                logger.exception("callback %s did not end with its loop", callback.describe())
+        self._lane.lose(callback)
+        self._unit.exchange.settle(callback, CallbackState.DROPPED)
+        self._end(self._unit.take())
+
+    @property
+    def __name__(self) -> str:
+        """For the ``repr`` of the task."""
+        return self._callback.name
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise TypeError("the steps of callbacks belong to their task")
@@ -163,11 +173,12 @@ class Steps(Coroutine[Any, Any, None]):
                     step, argument = leaving.send, None
                     continue
             following = self._settle()
-            if error is not None:
-                if isinstance(error, KeyboardInterrupt):
-                    self._end(following)
-                    raise error
-                error = None
+            interrupt = self._ending[1]
+            self._ending = error = None
+            if isinstance(interrupt, KeyboardInterrupt):
+                self._end(following)
+                raise interrupt
+            interrupt = None
             if (
                 following is None
                 or not following.is_async
@@ -211,18 +222,20 @@ class Steps(Coroutine[Any, Any, None]):
             and isinstance(error, asyncio.CancelledError)
             and self.task.cancelling()
         ):
-            # Somebody cancelled all tasks of the loop, as asyncio.run does at its end.
+            # By somebody else. If all tasks are, the loop is at its end, as
+            # that of asyncio.run, and would run no new one.
             unit.exchange.settle(callback, CallbackState.DROPPED)
+            if all(task.cancelling() for task in asyncio.all_tasks(self._lane.loop)):
+                unit.drop()
         else:
             settle(unit.exchange, callback, result, error)
         return unit.take()
 
     def _end(self, following: Callback[Any] | None) -> None:
         self._lane.forget(self)
-        if following is None:
-            self._unit.finish()
-        else:
-            self._unit.hand_on(following)
+        # The task refers to this, and this to the task.
+        self._coroutine = self._context = None
+        self._unit.hand_on(following)
 
 
 def _raise(error: BaseException) -> Any:

@@ -122,9 +122,15 @@ class WorkerPool:
         if len(self._workers) - min(self._overdue, size) >= size:
             return None
         worker = Worker()
+        name = f"async_after worker {self._made + 1}"
+        thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more
+            if not self._workers:
+                raise
+            return None
         self._made += 1
-        name = f"async_after worker {self._made}"
-        threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True).start()
         self._workers.add(worker)
         self._idle.append(worker)
         return worker
@@ -147,7 +153,7 @@ class WorkerPool:
         while (work := worker.inbox.get()) is not None:
             try:
                 work()
-            except Exception:  # a defect of ours, and no reason to lose the thread
+            except BaseException:  # a defect of ours, and no reason to lose the thread
                 logger.exception("work in a worker thread failed")
             del work
             self._done(worker)

@@ -56,7 +56,7 @@ class Timers:
                 due, number = self._heap[0]
                 delay = due - time.monotonic()
                 if delay > 0:
-                    self._changed.wait(delay)
+                    self._changed.wait(min(delay, threading.TIMEOUT_MAX))
                     continue
                 heapq.heappop(self._heap)
                 function = self._functions.pop(number)

@@ -44,7 +44,7 @@ class Ending:
             exchange.response = response
             exchange.start(
                 response.status_code,
-                [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+                [(_bytes(name), _bytes(value)) for name, value in headers],
             )
         return response
 
@@ -175,6 +175,11 @@ class _AsyncSteps(_Steps, AsyncIterator[Any]):
         return part
 
 
+def _bytes(text: str) -> bytes:
+    # Django has encoded what is not latin-1; a cookie's value may still be.
+    return text.encode("latin-1", "replace")
+
+
 async def _one_by_one(content: Iterable[Any]) -> AsyncIterator[Any]:
     for part in await sync_to_async(_list)(content):
         yield part
@@ -230,8 +235,15 @@ class _End(_Closer):
             logger.exception("ending %s in close() failed", self._ending.exchange.label())
 
     def _end(self) -> None:
+        parent = self._ending.exchange.parent
+        try:
+            self._complete()
+        finally:
+            current_exchange.set(parent)
+            self._ending.end()
+
+    def _complete(self) -> None:
         ending, exchange, body = self._ending, self._ending.exchange, self._body
-        parent = exchange.parent
         response: Any = ending.start()
         if exchange.is_ended:
             pass
@@ -241,11 +253,10 @@ class _End(_Closer):
         elif body.is_exhausted or not (body.is_started or ending.place.is_server):
             # A test client takes away the body of HEAD, 204 and 304.
             exchange.complete()
+        elif exchange.has_all_bytes():
+            exchange.complete()
         else:
             exchange.disconnect()
-        if not ending.place.keeps_context:
-            current_exchange.set(parent)
-        ending.end()
 
     def __del__(self) -> None:
         # The response was thrown away and never closed: the client left while

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory, TestCase
 
 from async_after import CallbackState, Completion, NoActiveExchange, Outcome, after_response
+from async_after.django import AfterResponseMiddleware
 from async_after.django.places import is_from_test_client
 from async_after.exchange import current_exchange
 from tests.django.site import views
@@ -281,3 +282,22 @@ def test_a_view_in_a_plain_thread_names_its_request() -> None:
         patch.setattr(views, "register", register)
         Client().get("/sync")
     assert ran == [1]
+
+
+def test_a_cookie_that_is_not_latin_1() -> None:
+    """What cannot be told in a header's encoding loses no callback."""
+
+    def register(**options: Any) -> None:
+        views.registered.append(after_response(int))
+
+    def view(request: HttpRequest) -> Any:
+        response = views.sync_view(request)
+        response.set_cookie("price", "5€")
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "register", register)
+        response: Any = AfterResponseMiddleware(view)(RequestFactory().get("/"))
+        response.close()
+        assert views.registered[0]._owner.latch(views.registered[0]).wait_in_thread(10)
+    assert views.registered[0].state is CallbackState.SUCCEEDED
