@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import override_settings
 from django.urls import path
 from sybil import Sybil
@@ -18,9 +19,9 @@ from .test_alone import TIMEOUT, Exchange
 README = Path(__file__).parents[2] / "README.md"
 
 
-def run_blocks(**namespace: Any) -> dict[str, Any]:
+def run_blocks() -> dict[str, Any]:
     document = Sybil(parsers=[PythonCodeBlockParser()], path=str(README.parent)).parse(README)
-    document.namespace.update(namespace, __name__="readme")
+    document.namespace["__name__"] = "readme"
     for example in document.examples():
         example.evaluate()
     return document.namespace
@@ -37,7 +38,8 @@ async def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
         called.append(("warehouse", order))
 
     with override_settings(MIDDLEWARE=[]):
-        names = run_blocks(send_receipt=send_receipt, notify_warehouse=notify_warehouse)
+        names = run_blocks()
+        names.update(send_receipt=send_receipt, notify_warehouse=notify_warehouse)
         assert capsys.readouterr().out == "runs before the block is left\n"
 
         class URLs:
@@ -57,7 +59,8 @@ async def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_readme_names_every_setting() -> None:
-    names = run_blocks(send_receipt=print, notify_warehouse=print)
+    names = run_blocks()
+    assert names["MIDDLEWARE"] == settings.MIDDLEWARE[:1]
     assert sorted(names["ASYNC_AFTER"]) == [*SETTINGS]
     with override_settings(ASYNC_AFTER=names["ASYNC_AFTER"]):
         assert problems() == []
