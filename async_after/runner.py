@@ -118,12 +118,15 @@ class Runner:
             return
         self._refresh()
         limit = self._bounds.limit
+        ready: list[Unit] = []
         with self._lock:
-            if self._used >= limit and not self.is_closed:
-                self._waiting.append(unit)
-                return
-            self._used += 1
-        unit.advance()
+            # Those that wait go first: settings may have made room for more.
+            self._waiting.append(unit)
+            while self._waiting and (self._used < limit or self.is_closed):
+                self._used += 1
+                ready.append(self._waiting.popleft())
+        for unit in ready:
+            unit.advance()
 
     def release(self) -> None:
         """A slot is free: for the next unit that has something to start."""

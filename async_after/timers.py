@@ -40,8 +40,13 @@ class Timers:
 
         def cancel() -> None:
             with self._changed:
-                if self._functions.pop(number, None) is not None:
-                    self._changed.notify()
+                if self._functions.pop(number, None) is None:
+                    return
+                if len(self._heap) > 64 and len(self._heap) > 2 * len(self._functions):
+                    # Behind one long timer the cancelled ones would pile up.
+                    self._heap = [entry for entry in self._heap if entry[1] in self._functions]
+                    heapq.heapify(self._heap)
+                self._changed.notify()
 
         return cancel
 

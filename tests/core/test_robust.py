@@ -193,3 +193,13 @@ def test_a_very_long_timeout_spoils_no_other(runner: Runner) -> None:
     go_on.set()
     assert exchanges[0].idle_latch().wait_in_thread(DEADLINE)
     assert (long.state, short.state) == (CallbackState.SUCCEEDED, CallbackState.TIMED_OUT)
+
+
+def test_cancelled_timers_do_not_pile_up(runner: Runner) -> None:
+    """Behind one that is far away."""
+    timers = runner.timers
+    stop = timers.call_later(3600, lambda: None)
+    for _ in range(1000):
+        timers.call_later(3000, lambda: None)()
+    assert len(timers._heap) < 200
+    stop()

@@ -142,3 +142,39 @@ def test_django_that_is_loaded_but_not_used_does_not_matter() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
+async def test_a_limit_that_is_raised_makes_room_for_those_that_wait() -> None:
+    go_on = asyncio.Event()
+    started: list[int] = []
+
+    async def waits() -> None:
+        started.append(1)
+        await go_on.wait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        after_response(waits)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async def send(message: Any) -> None: ...
+
+    receive: Any = send  # this app never asks
+    wrapped = ASGIMiddleware(app, hold=False)
+    scope = {"type": "http", "method": "GET", "path": "/"}
+    with override_settings(ASYNC_AFTER={"LIMIT": 1}):
+        for _ in range(3):
+            await wrapped(scope, receive, send)
+        async with asyncio.timeout(10):
+            while not started:
+                await asyncio.sleep(0)
+        for _ in range(10):  # the others would start now
+            await asyncio.sleep(0)
+        assert len(started) == 1
+    with override_settings(ASYNC_AFTER={"LIMIT": 4}):
+        await wrapped(scope, receive, send)
+        async with asyncio.timeout(10):
+            while len(started) < 4:
+                await asyncio.sleep(0.01)
+    go_on.set()
+    await get_runner().drain(10)
