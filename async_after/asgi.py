@@ -99,7 +99,8 @@ class AfterResponseMiddleware:
         finally:
             current_exchange.set(parent)
         if exchange.end():
-            dispatcher.dispatch(exchange)
+            # The server may have closed the connection: the loop gets to that first.
+            dispatcher.dispatch_soon(exchange)
             hold = self._released is not loop if self._hold is None else self._hold
             if hold and exchange.is_complete:
                 await _hold(self.runner, dispatcher, exchange, is_inner=parent is not None)

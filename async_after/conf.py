@@ -146,10 +146,27 @@ def setting(name: str) -> Any:
 
 
 def _raw() -> object:
+    """``ASYNC_AFTER`` as it is now, or an empty dict.
+
+    The one door to ``LazySettings._wrapped``: Django looks each attribute up
+    in Python, and one that is not set raises on the way, which is most of
+    what a registration would cost. The holder behind it is another object as
+    soon as settings are overridden.
+    """
+    global _without
     conf: Any = sys.modules.get("django.conf")
-    if conf is None or not conf.settings.configured:
+    if conf is None:
         return _NOTHING
-    return getattr(conf.settings, "ASYNC_AFTER", _NOTHING)
+    holder = object.__getattribute__(conf.settings, "__dict__").get("_wrapped")
+    if holder is _without and "ASYNC_AFTER" not in vars(holder):
+        return _NOTHING
+    if not conf.settings.configured:
+        return _NOTHING
+    raw = getattr(conf.settings, "ASYNC_AFTER", _NOTHING)
+    _without = holder if raw is _NOTHING else conf
+    return raw
 
 
 _NOTHING: dict[str, Any] = {}
+_without: object = sys
+"""The holder that was last seen to have no ``ASYNC_AFTER``."""

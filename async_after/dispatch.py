@@ -206,9 +206,9 @@ class LoopDispatcher(Dispatcher):
         """ASGI coroutines that stay until their callbacks have ended."""
 
     def dispatch_soon(self, exchange: Exchange) -> None:
-        """Dispatch it when the loop has got back to whoever is waiting now."""
+        """Dispatch it when the loop has done what is due now. In its thread only."""
         try:
-            self.loop.call_soon_threadsafe(self.dispatch, exchange)
+            self.loop.call_soon(self.dispatch, exchange)
         except RuntimeError:  # the loop is closed: it is accounted for at once
             self.dispatch(exchange)
 

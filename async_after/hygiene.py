@@ -52,8 +52,8 @@ def forget_caches() -> None:
 
 
 def has_caches() -> bool:
-    """Whether Django's caches are loaded at all."""
-    return "django.core.cache" in sys.modules
+    """Whether Django's caches are in use at all."""
+    return _loaded("django.core.cache") is not None
 
 
 def close_caches() -> None:
