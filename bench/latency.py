@@ -72,6 +72,10 @@ def measure(port: int, pairs: int) -> tuple[Samples, int]:
         return samples, _count(kept)
 
 
+SETTLE = 0.002
+"""Seconds of rest before a new connection, in all rows alike."""
+
+
 def _block(port: int, kept: Connection, samples: Samples) -> None:
     """Two pairs of each row, A B B A, so that neither side gains by its turn."""
     for row in ROWS:
@@ -79,6 +83,10 @@ def _block(port: int, kept: Connection, samples: Samples) -> None:
             path = f"/{row if is_with else 'none'}"
             complete = kept.complete(request(path))
             following = kept.complete(request("/none"))
+            # Django's app returns half a millisecond after its response, and the
+            # callback begins then: on a new connection that work of the request
+            # before would be measured, not what this one's own callback adds.
+            time.sleep(SETTLE)
             with Connection(port) as closing:
                 eof = closing.eof(request(path, close=True))
             for figure, seconds in zip(FIGURES, (complete, following, eof), strict=True):
