@@ -16,12 +16,22 @@ class ShowLastMessage:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = f"{scope['method']} {scope['path']}"
+        is_sent = False
+
         async def watched(message: Any) -> None:
+            nonlocal is_sent
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                logger.info("response   %s %s has been sent", scope["method"], scope["path"])
+                is_sent = True
+                logger.info("response   %s has been sent", request)
 
-        await self.app(scope, receive, watched if scope["type"] == "http" else send)
+        await self.app(scope, receive, watched)
+        if not is_sent:
+            logger.info("response   %s was cut off", request)
 
 
 application = ShowLastMessage(AfterResponseMiddleware(get_asgi_application()))

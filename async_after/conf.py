@@ -5,10 +5,11 @@ looked up by name and never imported (promise 13): the runner needs the
 settings, and the ASGI wrapper must find them without any other set-up.
 """
 
+import difflib
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -91,6 +92,12 @@ def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
     return kind, f"must be {expected}, not {value!r}"
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint at the end of a message, or nothing."""
+    close = difflib.get_close_matches(word, [*known], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
 def problems() -> list[str]:
     """Everything that is wrong with ``ASYNC_AFTER``, a sentence each."""
     raw = _raw()
@@ -99,8 +106,10 @@ def problems() -> list[str]:
     found = []
     for key, value in raw.items():
         if key not in SETTINGS:
-            known = f"The keys are: {', '.join(SETTINGS)}."
-            found.append(f"ASYNC_AFTER has an unknown key {key!r}. {known}")
+            found.append(
+                f"ASYNC_AFTER has an unknown key {key!r}. The keys are: {', '.join(SETTINGS)}."
+                + did_you_mean(key.upper() if isinstance(key, str) else "", SETTINGS)
+            )
             continue
         problem = problem_of(key.lower(), value)
         if problem is not None:

@@ -29,7 +29,7 @@ def changed(options: Options, changes: dict[str, Any]) -> Options:
     if unknown:
         raise TypeError(
             f"using() has no option {', '.join(map(repr, unknown))}."
-            f" The options are: {', '.join(sorted(known))}."
+            f" The options are: {', '.join(sorted(known))}.{conf.did_you_mean(unknown[0], known)}"
         )
     own = {name: value for name, value in changes.items() if name != "request"}
     for name, value in own.items():

@@ -48,10 +48,18 @@ class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppr
         await dispatcher.arun(exchange)
 
     def _end(self, error: BaseException | None) -> tuple[InlineDispatcher, Exchange]:
-        exchange, dispatcher = self._entered.pop()
+        exchange, dispatcher = self._entered.pop(self._which())
         # Not the token: the block may be left in another copy of the context.
         current_exchange.set(exchange.parent)
         if error is None:
             exchange.complete()
         exchange.end(error)
         return dispatcher, exchange
+
+    def _which(self) -> int:
+        """Which entry this exit belongs to: one object may be used by several tasks."""
+        current = current_exchange.get()
+        for number, (exchange, _) in enumerate(self._entered):
+            if exchange is current:
+                return number
+        return -1

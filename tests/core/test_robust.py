@@ -203,3 +203,25 @@ def test_cancelled_timers_do_not_pile_up(runner: Runner) -> None:
         timers.call_later(3000, lambda: None)()
     assert len(timers._heap) < 200
     stop()
+
+
+async def test_one_scope_object_used_by_two_tasks() -> None:
+    scope = exchange_scope()
+    both_inside = asyncio.Barrier(2)
+
+    async def use(number: int) -> int:
+        async with scope:
+            callback = after_response(abs, -number)
+            await both_inside.wait()
+            if number == 1:  # the first to enter is the first to leave
+                await asyncio.sleep(0)
+        return callback.result()
+
+    async with asyncio.timeout(DEADLINE):
+        assert [*await asyncio.gather(use(1), use(2))] == [1, 2]
+
+
+def test_an_option_that_is_misspelt() -> None:
+    options: dict[str, Any] = {"timout": 1}
+    with pytest.raises(TypeError, match=r"no option 'timout'.*Did you mean 'timeout'\?"):
+        after_response.using(**options)

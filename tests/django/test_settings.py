@@ -17,7 +17,7 @@ from tests.django.site import views
 
 WRONG: list[tuple[Any, str]] = [
     ({"LIMT": 1}, r"unknown key 'LIMT'. The keys are: CLOSE_TIMEOUT, INSTRUMENTS, LIMIT"),
-    ({"limit": 1}, "unknown key 'limit'"),
+    ({"limit": 1}, "unknown key 'limit'.* Did you mean 'LIMIT'"),
     ({3: 1}, "unknown key 3"),
     ({"LIMIT": 0}, r"ASYNC_AFTER\['LIMIT'\] must be an integer, 1 or more, not 0"),
     ({"LIMIT": "10"}, "must be an integer, 1 or more, not '10'"),
