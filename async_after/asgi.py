@@ -15,7 +15,7 @@ from typing import Any
 from . import conf
 from .callback import Options
 from .dispatch import LoopDispatcher
-from .exchange import KEY, Exchange, current_exchange
+from .exchange import KEY, Exchange, current_exchange, inside
 from .instrumentation import logger
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
@@ -111,12 +111,8 @@ class AfterResponseMiddleware:
             await self._nested(scope[KEY], scope, receive, send)
         elif current_exchange.get() is not None:
             # An in-process client, inside an exchange that is not this one.
-            before = current_exchange.get()
-            current_exchange.set(None)
-            try:
+            with inside(None):
                 await self._pass_on(scope, receive, send)
-            finally:
-                current_exchange.set(before)
         elif kind == "lifespan":
             await _Lifespan(self, scope, receive, send).run()
         else:
@@ -126,15 +122,8 @@ class AfterResponseMiddleware:
         """This request has an exchange already: a wrapper around this one made it."""
         for callback in self._callbacks:
             _register.on(outer, callback)
-        if current_exchange.get() is outer:
+        with inside(outer):
             await self.app(scope, receive, send)
-        else:
-            before = current_exchange.get()
-            current_exchange.set(outer)
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                current_exchange.set(before)
 
 
 class _AsgiExchange(Exchange):

@@ -27,17 +27,6 @@ def rehome_locals() -> None:
     asgiref_sync._restore_context(copy_context())
 
 
-def forget_current_thread_executor() -> None:
-    """Let thread-sensitive calls in the current context go to its ThreadSensitiveContext.
-
-    A context copied below ``async_to_sync`` still names the executor of that
-    call, which comes first in ``SyncToAsync.__call__`` though it has quit.
-    """
-    executors = AsyncToSync.executors
-    if not is_empty(executors) and getattr(executors, "current", None) is not None:
-        AsyncToSync.executors.current = None
-
-
 def thread_sensitive_context(executor: Executor) -> ThreadSensitiveContext:
     """A context whose thread-sensitive calls go to ``executor``.
 
@@ -49,18 +38,8 @@ def thread_sensitive_context(executor: Executor) -> ThreadSensitiveContext:
     return context
 
 
-def set_thread_sensitive_context(context: ThreadSensitiveContext) -> None:
-    """Use ``context`` in the current context, instead of one that may have ended.
-
-    Django's ASGI handler leaves its own when the request is over; a call
-    through that one would silently make a new thread, with a new database
-    connection that nobody closes.
-    """
-    SyncToAsync.thread_sensitive_context.set(context)
-
-
 class ThreadSensitivity:
-    """Where thread-sensitive calls went in the context that this was made in."""
+    """Where thread-sensitive calls go: by default, where those of the loop go."""
 
     __slots__ = ("_context", "_executor")
 
@@ -70,14 +49,25 @@ class ThreadSensitivity:
 
     @classmethod
     def here(cls) -> "ThreadSensitivity":
+        """Where they go in the current context."""
         return cls(
             getattr(AsyncToSync.executors, "current", None),
             SyncToAsync.thread_sensitive_context.get(None),
         )
 
     def apply(self) -> None:
-        """Send thread-sensitive calls of the current context to the same place."""
-        AsyncToSync.executors.current = self._executor
+        """Send those of the current context there, whatever was copied into it.
+
+        A context copied below ``async_to_sync`` still names the executor of
+        that call, which comes first in ``SyncToAsync.__call__`` though it may
+        have quit. One copied in a request names the ThreadSensitiveContext of
+        Django's handler: when that is over, a call through it would silently
+        make a new thread, with a new database connection that nobody closes.
+        """
+        executors = AsyncToSync.executors
+        before = None if is_empty(executors) else getattr(executors, "current", None)
+        if before is not self._executor:
+            executors.current = self._executor
         variable: Any = SyncToAsync.thread_sensitive_context
         variable.set(self._context)
 

@@ -12,7 +12,8 @@ Promise 14, late: what is registered after the end is dispatched at once.
 """
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Protocol
@@ -46,6 +47,20 @@ def key_holder(request: Any) -> dict[str, Any] | None:
 
 # Django's HttpRequest has META alone; its WSGI and ASGI requests have the others too.
 _HOLDERS = ("scope", "environ", "META")
+
+
+@contextmanager
+def inside(exchange: "Exchange | None") -> Iterator[None]:
+    """Make this the current exchange; afterwards the one before is it again.
+
+    Not with a token: the end may come in another copy of the context.
+    """
+    before = current_exchange.get()
+    current_exchange.set(exchange)
+    try:
+        yield
+    finally:
+        current_exchange.set(before)
 
 
 class NoActiveExchange(RuntimeError):

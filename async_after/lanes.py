@@ -4,7 +4,6 @@
 never_cancelled_by_the_client: no server and no framework knows of these tasks.
 """
 
-import abc
 import asyncio
 from collections.abc import Coroutine
 from contextvars import Context
@@ -17,11 +16,17 @@ from .steps import Steps, Unit
 from .threads import WorkerPool
 
 
-class Lane(abc.ABC):
-    """The part of all lanes: it keeps the tasks."""
+class InlineLane:
+    """Awaits coroutine functions for somebody who waits for their end, a test
+    client say. Connections and caches are the caller's: nothing is closed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sensitivity: contexts.ThreadSensitivity | None = None,
+    ) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
+        self._sensitivity = sensitivity or contexts.ThreadSensitivity()
         # Referenced until their end: asyncio itself does not (create_task).
         self._steps: set[Steps] = set()
 
@@ -37,26 +42,39 @@ class Lane(abc.ABC):
     def forget(self, steps: Steps) -> None:
         self._steps.discard(steps)
 
-    @abc.abstractmethod
     def enter(self, callback: Callback[Any]) -> None:
-        """Prepare the callback's own context, from inside."""
+        calling.enter(callback)
+        self._sensitivity.apply()
 
-    @abc.abstractmethod
     def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        """Clean up after it; what is left to be awaited, if anything."""
+        return None
 
-    def lose(self, callback: Callback[Any]) -> None:  # noqa: B027 -- others hold nothing
-        """The same for a loop that is closed."""
+    def lose(self, callback: Callback[Any]) -> None:
+        pass
 
 
-class LoopLane(Lane):
-    """Runs coroutine functions on the event loop of a server."""
+class OwnLoopLane(InlineLane):
+    """The same in a loop of the runner's own, with caches of its own."""
+
+    def enter(self, callback: Callback[Any]) -> None:
+        super().enter(callback)
+        hygiene.forget_caches()
+
+    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
+        if hygiene.has_caches():
+            context.run(hygiene.close_caches)
+        return None
+
+
+class LoopLane(OwnLoopLane):
+    """Runs coroutine functions on the event loop of a server, each with a
+    worker of its own for its thread-sensitive calls."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: WorkerPool) -> None:
-        super().__init__(loop)
-        self._coming: dict[Callback[Any], Unit] = {}
         self._sessions = SessionExecutor(pool)
-        self._thread_sensitive = contexts.thread_sensitive_context(self._sessions)
+        thread_sensitive = contexts.thread_sensitive_context(self._sessions)
+        super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
+        self._coming: dict[Callback[Any], Unit] = {}
 
     def start_soon(self, unit: Unit, callback: Callback[Any]) -> None:
         """Start it from any thread. ``RuntimeError`` if the loop is closed."""
@@ -79,53 +97,9 @@ class LoopLane(Lane):
             unit.exchange.settle(callback, CallbackState.DROPPED)
             unit.hand_on(unit.take())
 
-    def enter(self, callback: Callback[Any]) -> None:
-        calling.enter(callback)
-        contexts.forget_current_thread_executor()
-        contexts.set_thread_sensitive_context(self._thread_sensitive)
-        hygiene.forget_caches()
-
     def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        if hygiene.has_caches():
-            context.run(hygiene.close_caches)
+        super().leave(callback, context)
         return self._sessions.end(callback)
 
     def lose(self, callback: Callback[Any]) -> None:
         self._sessions.lose(callback)
-
-
-class InlineLane(Lane):
-    """Awaits coroutine functions for somebody who waits for their end, a test
-    client say. Connections and caches are the caller's: nothing is closed.
-
-    ``sensitivity``: where their thread-sensitive calls go; by default where
-    those of the loop go.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sensitivity: contexts.ThreadSensitivity | None = None,
-    ) -> None:
-        super().__init__(loop)
-        self._sensitivity = sensitivity or contexts.ThreadSensitivity()
-
-    def enter(self, callback: Callback[Any]) -> None:
-        calling.enter(callback)
-        self._sensitivity.apply()
-
-    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        return None
-
-
-class OwnLoopLane(InlineLane):
-    """The same in a loop of the runner's own, with caches of its own."""
-
-    def enter(self, callback: Callback[Any]) -> None:
-        super().enter(callback)
-        hygiene.forget_caches()
-
-    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        if hygiene.has_caches():
-            context.run(hygiene.close_caches)
-        return None

@@ -254,7 +254,7 @@ class _End(_Closer):
             # A test client takes away the body of HEAD, 204 and 304.
             exchange.complete()
         elif exchange.has_all_bytes():
-            exchange.complete()
+            exchange.complete()  # though the last step never came (promise 1)
         else:
             exchange.disconnect()
 
