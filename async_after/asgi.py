@@ -16,7 +16,6 @@ from . import conf
 from .callback import Options
 from .dispatch import LoopDispatcher
 from .exchange import KEY, Exchange, current_exchange, inside
-from .instrumentation import logger
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
 from .runner import Runner, get_runner
@@ -235,18 +234,15 @@ async def _wait_for_all(runner: Runner) -> None:
     deadline = time.monotonic() + runner.wait_timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
-            await runner.wait_idle(left)
+            await runner.books.wait_idle(left)
             return
         except asyncio.CancelledError:
             # daphne cancels again each second.
             continue
-    for callback in runner.unsettled():
-        logger.warning(
-            "callback %s is still %s after %s s: if the server is shutting down, it is lost",
-            callback.describe(),
-            callback.state.value,
-            runner.wait_timeout,
-        )
+    runner.warn_of_unsettled(
+        f"the server has cancelled its request {runner.wait_timeout} s ago, and it is lost if the"
+        " server is shutting down"
+    )
 
 
 class _Lifespan:

@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 Predicate = Callable[[Outcome], object]
 When = Literal["always", "success", "disconnect", "error"]
-Lane = Literal["loop", "threads"]
+Lane = Literal["loop", "threads", "background"]
 
 
 class CallbackState(Enum):
@@ -45,13 +45,16 @@ _NOT_DONE = frozenset({CallbackState.PENDING, CallbackState.RUNNING})
 class CallbackNotRun(Exception):
     """The callback ended without a result: it was cancelled, skipped or dropped."""
 
-    def __init__(self, name: str, state: CallbackState) -> None:
-        super().__init__(name, state)
+    def __init__(self, name: str, state: CallbackState, reason: str | None = None) -> None:
+        super().__init__(name, state, reason)
         self.name = name
         self.state = state
+        self.reason = reason
+        """Why it was dropped."""
 
     def __str__(self) -> str:
-        return f"callback {self.name} has no result: it was {self.state.value}"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"callback {self.name} has no result: it was {self.state.value}{reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,10 @@ class Owner(Protocol):
     def outcome(self) -> Outcome | None: ...
     def label(self) -> str: ...
     def cancel(self, callback: "Callback[Any]") -> bool: ...
-    def stop(self, callback: "Callback[Any]", state: CallbackState) -> None: ...
-    def settle(self, callback: "Callback[Any]", state: CallbackState) -> bool: ...
+    def stop(
+        self, callback: "Callback[Any]", state: CallbackState, reason: str | None = None
+    ) -> None: ...
+    def drop(self, callback: "Callback[Any]", reason: str) -> bool: ...
     def latch(self, callback: "Callback[Any]") -> Latch: ...
     def refuse_deadlock(self, callback: "Callback[Any]") -> None: ...
     def lending(self) -> AbstractContextManager[None]: ...
@@ -134,6 +139,7 @@ class Callback(Generic[R]):
         "_exception",
         "_latch",
         "_owner",
+        "_reason",
         "_result",
         "_returned",
         "_state",
@@ -141,6 +147,7 @@ class Callback(Generic[R]):
         "_stopping",
         "_task",
         "_timeout",
+        "home",
         "is_async",
         "name",
         "options",
@@ -161,8 +168,12 @@ class Callback(Generic[R]):
         self.name: str = name
         self.options: Options = options
         self.is_async: bool = is_async
+        self.home: Lane = (options.lane or "loop") if is_async else "threads"
+        """The lane it runs in, where there are lanes."""
         self._result: Any = None
         self._exception: BaseException | None = None
+        # Why it was dropped.
+        self._reason: str | None = None
 
     @property
     def state(self) -> CallbackState:
@@ -206,7 +217,7 @@ class Callback(Generic[R]):
                 return TimeoutError(
                     f"callback {self.name} did not end within its timeout of {self._timeout} s"
                 )
-        return CallbackNotRun(self.name, self._state)
+        return CallbackNotRun(self.name, self._state, self._reason)
 
     def cancel(self) -> bool:
         """Cancel it; ``True`` if it had not started and now never will.

@@ -7,13 +7,14 @@ settings, and the ASGI wrapper must find them without any other set-up.
 
 import difflib
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .instrumentation import Instrument
+
+Overflow = Literal["wait", "drop", "raise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,18 @@ class Bounds:
     # Callbacks mostly wait, for a mail server or a webhook; a hundred at once
     # are cheap for a loop and rarely too many for the other side.
     limit: int = 100
-    # As asyncio's default executor: plain functions mostly wait for I/O too.
-    max_threads: int = min(32, (os.cpu_count() or 1) + 4)
+    # Plain functions mostly wait for I/O too, so the number of cores does not
+    # matter: as many as asyncio's default executor has at most.
+    max_threads: int = 32
+    # Ten times the limit: with callbacks of a second each, those at the end of
+    # the line wait ten seconds. A waiting one holds a few kilobytes.
+    pending_limit: int = 1000
+    # Nothing is lost by default.
+    overflow: Overflow = "wait"
     timeout: float | None = None
+    # Shorter than a person notices, longer than any step that only computes a
+    # little: as asyncio's own slow_callback_duration.
+    slow_step: float | None = 0.1
     # Together under 30 s, after which gunicorn and Kubernetes kill.
     wait_timeout: float = 20.0
     close_timeout: float = 5.0
@@ -61,6 +71,9 @@ def _instruments(value: object) -> bool:
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "limit": (_positive_integer, "an integer, 1 or more"),
     "max_threads": (_positive_integer, "an integer, 1 or more"),
+    "pending_limit": (_positive_integer, "an integer, 1 or more"),
+    "overflow": (lambda v: v in get_args(Overflow), '"wait", "drop" or "raise"'),
+    "slow_step": (lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None"),
     "timeout": (lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None"),
     "wait_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),
     "close_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),
@@ -84,7 +97,7 @@ def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
         pass
     if name == "instruments":
         kind: type[Exception] = TypeError
-    elif name == "outside_request":
+    elif name in ("outside_request", "overflow"):
         kind = ValueError if isinstance(value, str) else TypeError
     else:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -4,24 +4,30 @@ Promise 6, in_order: the sequential callbacks of an exchange are one unit,
 which starts the next one when the last has ended.
 """
 
-import _thread
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from asgiref.sync import AsyncToSync
-
-from . import hygiene
-from .callback import Callback, CallbackState
+from .background import BackgroundLoop
+from .books import Books
+from .callback import Callback, CallbackState, Lane
 from .calling import run_in_thread
 from .exchange import Exchange
 from .instrumentation import logger
-from .lanes import InlineLane, LoopLane, OwnLoopLane
+from .lanes import InlineLane, LoopLane
 from .threads import WorkerPool
 from .timers import Timers
 from .waiting import Latch
+
+_LOOPS: tuple[Lane, ...] = ("loop", "background")
+_THREADS: tuple[Lane, ...] = ("threads",)
+
+LONG = 60.0
+"""Seconds after which a callback without a timeout is named in the log."""
+
+CLOSED_RUNNER = "the runner has shut down"
 
 
 class Slots(Protocol):
@@ -29,17 +35,22 @@ class Slots(Protocol):
 
     pool: WorkerPool
     timers: Timers
+    background: BackgroundLoop
+    books: Books
     is_closed: bool
 
-    def admit(self, exchange: Exchange, first: bool) -> None: ...
     def registered(self, callback: Callback[Any]) -> None: ...
     def started(self, callback: Callback[Any]) -> None: ...
     def settled(self, callback: Callback[Any]) -> None: ...
-    def idle(self, exchange: Exchange) -> None: ...
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]: ...
+    def refuse_overflow(self, name: str) -> None: ...
+    async def wait_for_room(self) -> None: ...
     def submit(self, unit: "Unit") -> None: ...
     def release(self) -> None: ...
+    def limit_waiting(self, exchange: Exchange, concurrent: list[Callback[Any]]) -> None: ...
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None: ...
+    def name_long_ones(self) -> float | None: ...
 
 
 class Unit:
@@ -51,53 +62,69 @@ class Unit:
         self._dispatcher = dispatcher
         self.exchange: Exchange = exchange
 
-    def take(self) -> Callback[Any] | None:
-        """The next callback to run, RUNNING; those not wanted are SKIPPED on the way."""
+    def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
+        """The next callback to run, RUNNING, if it belongs to one of these
+        lanes; those not wanted are SKIPPED on the way."""
         exchange = self.exchange
         if self._dispatcher.is_closed():
-            self.drop()
-        while (callback := self._next()) is not None:
+            self.drop(CLOSED_RUNNER)
+        while (callback := self._next(lanes)) is not None:
             if callback.options.when == "always" or callback.options.wants(exchange.sealed):
-                self._dispatcher.slots.started(callback)
+                self._dispatcher.started(callback)
                 return callback
             exchange.settle(callback, CallbackState.SKIPPED)
         return None
 
-    def _next(self) -> Callback[Any] | None:
-        return self.exchange.next()
+    def __iter__(self) -> Iterator[Callback[Any]]:
+        """All of them, RUNNING, one after another; then the claim is given back."""
+        while not self.is_empty():
+            while (callback := self.take()) is not None:
+                yield callback
+
+    def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
+        return self.exchange.next(lanes)
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing left; the claim to it is given back then."""
+        return self.exchange.give_back()
 
     def go(self) -> bool:
         """Start the next callback; ``False`` when there is none left."""
-        while (callback := self.take()) is not None:
-            if self._start(callback):
+        while True:
+            # A plain function is taken in the thread that runs it: until
+            # there is one it is PENDING.
+            callback = self.take(_LOOPS)
+            if callback is not None:
+                if self._start(self._dispatcher.start_async, callback):
+                    return True
+            elif self.is_empty():
+                return False
+            elif self._start(self._dispatcher.start_in_thread):
                 return True
-        return False
 
-    def _start(self, callback: Callback[Any]) -> bool:
+    def _start(self, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
         try:
-            return self._dispatcher.start(self, callback)
-        except Exception:  # no thread can be started, say
-            logger.exception("callback %s cannot be started", callback.describe())
-            self.exchange.settle(callback, CallbackState.DROPPED)
+            return start(self, *callback)
+        except Exception as error:  # no thread can be started, say
+            for lost in callback or filter(None, [self.take()]):
+                logger.exception("callback %s cannot be started", lost.describe())
+                self.exchange.drop(lost, f"it cannot be started: {error}")
             return False
 
-    def drop(self) -> None:
-        """Give up what has not been started, and the claim to it."""
-        while (callback := self._next()) is not None:
-            self.exchange.settle(callback, CallbackState.DROPPED)
+    def drop(self, reason: str) -> None:
+        """Give up what has not been started."""
+        while (callback := self._next(None)) is not None:
+            self.exchange.drop(callback, reason)
+
+    def abandon(self, reason: str) -> None:
+        """The same, and the claim to it: this unit will not be started."""
+        while not self.is_empty():
+            self.drop(reason)
 
     def advance(self) -> None:
         """A callback of this unit has ended: go on, or give the slot back."""
         if not self.go():
             self._dispatcher.slots.release()
-
-    def hand_on(self, following: Callback[Any] | None) -> None:
-        """Start the one that was taken, wherever it belongs. If it is
-        ``None`` there is none left: the slot is given back."""
-        if following is None:
-            self._dispatcher.slots.release()
-        elif not self._start(following):
-            self.advance()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         return self._dispatcher.slots.timeout_of(callback)
@@ -114,11 +141,19 @@ class SingleUnit(Unit):
         super().__init__(dispatcher, exchange)
         self._callback: Callback[Any] | None = callback
 
-    def _next(self) -> Callback[Any] | None:
-        callback, self._callback = self._callback, None
-        if callback is None or not self.exchange.begin(callback):
+    def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
+        callback = self._callback
+        if callback is None:
             return None
-        return callback
+        if lanes is not None and callback.home not in lanes:
+            when = callback.options.when
+            if when == "always" or callback.options.wants(self.exchange.sealed):
+                return None
+        self._callback = None
+        return callback if self.exchange.begin(callback) else None
+
+    def is_empty(self) -> bool:
+        return self._callback is None or self._callback.done()
 
 
 class Dispatcher:
@@ -126,53 +161,57 @@ class Dispatcher:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self.admit: Callable[[Exchange, bool], None] = slots.admit
+        self.admit: Callable[[Exchange, bool], None] = slots.books.admit
+        self.move: Callable[[CallbackState, CallbackState, bool], None] = slots.books.move
+        self.queue: Callable[[int], None] = slots.books.queue
+        self.idle: Callable[[Exchange], None] = slots.books.idle
         self.registered: Callable[[Callback[Any]], None] = slots.registered
         self.settled: Callable[[Callback[Any]], None] = slots.settled
-        self.idle: Callable[[Exchange], None] = slots.idle
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = slots.lending
+        self._is_watching = False
 
     def is_closed(self) -> bool:
         """Whether callbacks are not started any more."""
         return self.slots.is_closed
 
+    def refuse_overflow(self, name: str) -> None:
+        self.slots.refuse_overflow(name)
+
+    async def wait_for_room(self) -> None:
+        await self.slots.wait_for_room()
+
     def dispatch(self, exchange: Exchange) -> None:
-        for callback in exchange.claim():
+        claims = exchange.claim()
+        for callback in claims:
             if callback is None:
                 self.slots.submit(Unit(self, exchange))
             else:
                 self.slots.submit(SingleUnit(self, exchange, callback))
+        self.slots.limit_waiting(exchange, [c for c in claims if c is not None])
 
-    def start(self, unit: Unit, callback: Callback[Any]) -> bool:
-        """Start a RUNNING callback in its lane; ``False`` if that cannot be
-        done any more, and it is settled."""
-        if callback.is_async:
-            return self.start_async(unit, callback)
-        self.slots.pool.submit(functools.partial(self._work, unit, callback))
-        return True
+    def queued(self, exchange: Exchange) -> None:
+        self.slots.limit_waiting(exchange, [])
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+        """Start a RUNNING callback on its loop; ``False`` if that cannot be
+        done any more, and it is settled."""
         raise NotImplementedError
 
-    def _work(self, unit: Unit, callback: Callback[Any]) -> None:
-        """In a worker: run this callback and the plain functions right behind it."""
-        while True:
-            if not self._run(unit, callback):
-                self._go_on_behind(unit, callback)
-                return
-            following = unit.take()
-            if following is None or following.is_async:
-                unit.hand_on(following)
-                return
-            callback = following
+    def start_in_thread(self, unit: Unit) -> bool:
+        self.slots.pool.submit(functools.partial(self._work, unit))
+        return True
 
-    def _go_on_behind(self, unit: Unit, callback: Callback[Any]) -> None:
-        """The call has returned, and that was not the end of its callback."""
-        if callback._returned is not None:
-            if self.start_async(unit, callback):
-                return
-        elif callback.state is CallbackState.TIMED_OUT:
-            return  # those behind it went on at that moment
+    def _work(self, unit: Unit) -> None:
+        """In a worker: run the plain functions that are next."""
+        while (callback := unit.take(_THREADS)) is not None:
+            if self._run(unit, callback):
+                continue
+            # The call has returned, and that was not the end of its callback.
+            if callback._returned is not None:
+                if self.start_async(unit, callback):
+                    return
+            elif callback.state is CallbackState.TIMED_OUT:
+                return  # those behind it went on at that moment
         unit.advance()
 
     def _run(self, unit: Unit, callback: Callback[Any]) -> bool:
@@ -185,7 +224,7 @@ class Dispatcher:
             # A thread cannot be killed. The callback is accounted for, the
             # others go on, and another worker takes this one's place.
             if unit.exchange.settle(callback, CallbackState.TIMED_OUT):
-                self.slots.pool.overdue(worker, turn)
+                self.slots.pool.overdue(worker, turn, callback.name)
                 unit.advance()
 
         cancel = self.slots.timers.call_later(timeout, give_up)
@@ -194,6 +233,25 @@ class Dispatcher:
         finally:
             cancel()
 
+    # Callbacks without a timeout that take very long are named once.
+
+    def started(self, callback: Callback[Any]) -> None:
+        self.slots.started(callback)
+        if not self._is_watching:
+            self._is_watching = True
+            self._watch_in(LONG)
+
+    def _watch(self) -> None:
+        self._is_watching = False  # before the look, so that no start goes unseen
+        seconds = self.slots.name_long_ones()
+        if seconds is not None and not self._is_watching:
+            self._is_watching = True
+            self._watch_in(seconds)
+
+    def _watch_in(self, seconds: float) -> None:
+        """Call ``_watch`` in so many seconds. Any thread may call."""
+        self.slots.timers.call_later(seconds, self._watch)
+
 
 class LoopDispatcher(Dispatcher):
     """For the exchanges of one event loop: its coroutine functions run there."""
@@ -201,7 +259,7 @@ class LoopDispatcher(Dispatcher):
     def __init__(self, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(slots)
         self.loop = loop
-        self.lane: LoopLane = LoopLane(loop, slots.pool)
+        self.lane: LoopLane = LoopLane(loop, slots.pool, slots.slow_step)
         self.held = 0
         """ASGI coroutines that stay until their callbacks have ended."""
 
@@ -213,41 +271,24 @@ class LoopDispatcher(Dispatcher):
             self.dispatch(exchange)
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+        if callback.home == "background":
+            return self.slots.background.start(unit, callback)
+        return self.lane.start_from_anywhere(unit, callback)
+
+    def _watch_in(self, seconds: float) -> None:
+        # Not a thread, where there is a loop.
         try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is self.loop:
-            self.lane.start(unit, callback)
-            return True
-        try:
-            self.lane.start_soon(unit, callback)
+            self.loop.call_soon_threadsafe(self.loop.call_later, seconds, self._watch)
         except RuntimeError:  # the loop is closed
-            unit.exchange.settle(callback, CallbackState.DROPPED)
-            return False
-        return True
+            self._is_watching = False
 
 
 class ThreadDispatcher(Dispatcher):
-    """For exchanges without an event loop: a coroutine function gets one of
-    its own, whose thread-sensitive calls come to the worker that waits for it."""
+    """For exchanges without an event loop: coroutine functions run on the
+    runner's background loop."""
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
-        def work() -> None:
-            hygiene.close_old_connections()
-            try:
-                AsyncToSync(run, force_new_loop=True)()
-            except KeyboardInterrupt:
-                _thread.interrupt_main()
-            finally:
-                hygiene.close_old_connections()
-                unit.advance()
-
-        async def run() -> None:
-            await run_alone(OwnLoopLane(asyncio.get_running_loop()), unit, callback)
-
-        self.slots.pool.submit(work)
-        return True
+        return self.slots.background.start(unit, callback)
 
 
 class Alone:
@@ -258,13 +299,13 @@ class Alone:
         self.over: Latch = Latch()
         self._unit = unit
 
-    def take(self) -> None:
+    def take(self, lanes: Sequence[Lane] | None = None) -> None:
         return None
 
-    def drop(self) -> None:
+    def drop(self, reason: str) -> None:
         pass
 
-    def hand_on(self, following: Callback[Any] | None) -> None:
+    def advance(self) -> None:
         self.over.open()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:

@@ -11,14 +11,14 @@ Promise 6, in_order: sequential callbacks are handed out first-in, first-out.
 Promise 14, late: what is registered after the end is dispatched at once.
 """
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Protocol
 
-from .callback import Callback, CallbackState, Task
+from . import lifetime
+from .callback import Callback, CallbackState, Lane, Task
 from .outcome import Outcome
 from .record import Record
 from .registry import Registry
@@ -31,9 +31,6 @@ current_exchange: ContextVar["Exchange | None"] = ContextVar("async_after.exchan
 current_callback: ContextVar["Callback[Any] | None"] = ContextVar(
     "async_after.callback", default=None
 )
-
-# For the one moment in which an exchange gets its registry.
-_making = threading.Lock()
 
 
 def key_holder(request: Any) -> dict[str, Any] | None:
@@ -80,23 +77,40 @@ class NoActiveExchange(RuntimeError):
 
 
 class Host(Protocol):
-    """Who runs an exchange's callbacks, seen from below."""
+    """Who runs an exchange's callbacks, seen from below.
+
+    ``admit``, ``move``, ``queue`` and ``idle`` are called under the lock of the
+    exchange: they only keep books. *Waiting* are the pending callbacks of
+    exchanges that have ended.
+    """
 
     def admit(self, exchange: "Exchange", first: bool) -> None:
-        """Count one more callback; ``first``: the exchange had none unsettled.
+        """One more callback is pending; ``first``: the exchange had none unsettled."""
 
-        Called under the exchange's lock, like ``idle``: it only keeps books.
-        """
+    def move(self, before: CallbackState, after: CallbackState, was_waiting: bool) -> None:
+        """A callback has another state."""
+
+    def queue(self, count: int) -> None:
+        """So many more callbacks are waiting."""
+
+    def idle(self, exchange: "Exchange") -> None:
+        """The exchange has no unsettled callback any more."""
 
     def registered(self, callback: Callback[Any]) -> None: ...
 
     def dispatch(self, exchange: "Exchange") -> None:
         """An ended exchange has callbacks to claim. Any thread may call."""
 
+    def queued(self, exchange: "Exchange") -> None:
+        """An ended exchange has one more callback, behind those that are claimed."""
+
     def settled(self, callback: Callback[Any]) -> None: ...
 
-    def idle(self, exchange: "Exchange") -> None:
-        """The exchange has no unsettled callback any more."""
+    def refuse_overflow(self, name: str) -> None:
+        """Raise ``RunnerFull`` if there is no room for callback ``name``, and the
+        runner is to say so."""
+
+    async def wait_for_room(self) -> None: ...
 
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
         """While inside, this running callback only waits for another one."""
@@ -155,6 +169,7 @@ class Exchange(Record):
         if registry is not None:
             with registry.lock:
                 if registry.unsettled:
+                    self._tell_over(registry)
                     return True
                 registry.claims.clear()
                 registry.has_chain = False
@@ -173,13 +188,17 @@ class Exchange(Record):
         outcome = registry.outcome
         if outcome is None:
             with registry.lock:
-                outcome = registry.outcome
-                if outcome is None:
-                    outcome = registry.outcome = self._seal()
+                outcome = self._sealed(registry)
         return outcome
 
+    def _sealed(self, registry: Registry) -> Outcome:
+        """The same, under the lock."""
+        if registry.outcome is None:
+            registry.outcome = self._seal()
+        return registry.outcome
+
     def _make_registry(self) -> Registry:
-        with _making:
+        with lifetime.making:
             registry = self._registry
             if registry is None:
                 registry = self._registry = Registry()
@@ -199,12 +218,27 @@ class Exchange(Record):
                 registry.keyed[key] = callback
             self.host.admit(self, not registry.unsettled)
             registry.unsettled += 1
-            late = registry.append(callback) and self._is_ended
+            registry.pending += 1
+            is_late = self._is_ended
+            if is_late:
+                if registry.is_over:
+                    self.host.queue(1)
+                else:
+                    self._tell_over(registry)
+            is_claimable = registry.append(callback)
         self.host.registered(callback)
         if replaced is not None:
             self.settle(replaced, CallbackState.CANCELLED, expected=CallbackState.PENDING)
-        if late:
+        if is_late and is_claimable:
             self.host.dispatch(self)
+        elif is_late:
+            self.host.queued(self)
+
+    def _tell_over(self, registry: Registry) -> None:
+        """From now on its pending callbacks are waiting. Under the lock."""
+        if not registry.is_over:
+            registry.is_over = True
+            self.host.queue(registry.pending)
 
     def claim(self) -> list[Callback[Any] | None]:
         """What is to be started now, in the order of registration: concurrent
@@ -217,25 +251,44 @@ class Exchange(Record):
             claims, registry.claims = registry.claims, []
             return claims
 
-    def next(self) -> Callback[Any] | None:
-        """The next sequential callback, now RUNNING; ``None`` gives the claim back."""
+    def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
+        """The next sequential callback, now RUNNING; ``None`` if there is none,
+        or if it belongs to none of these lanes. One that is not wanted needs no lane."""
         registry = self._registered()
         with registry.lock:
-            while registry.sequential:
-                callback = registry.sequential.popleft()
-                if callback._state is CallbackState.PENDING:
-                    callback._state = CallbackState.RUNNING
-                    return callback
+            callback = registry.head()
+            if callback is None:
+                return None
+            if lanes is not None and callback.home not in lanes:
+                when = callback.options.when
+                if when == "always" or callback.options.wants(self._sealed(registry)):
+                    return None
+            registry.sequential.popleft()
+            self._begin(registry, callback)
+            return callback
+
+    def give_back(self) -> bool:
+        """Give up the claim to the sequential callbacks, if there is none left."""
+        registry = self._registered()
+        with registry.lock:
+            if registry.head() is not None:
+                return False
             registry.has_chain = False
-            return None
+            return True
 
     def begin(self, callback: Callback[Any]) -> bool:
         """Make a concurrent callback RUNNING; ``False`` if it was cancelled meanwhile."""
-        with self._registered().lock:
+        registry = self._registered()
+        with registry.lock:
             if callback._state is not CallbackState.PENDING:
                 return False
-            callback._state = CallbackState.RUNNING
+            self._begin(registry, callback)
             return True
+
+    def _begin(self, registry: Registry, callback: Callback[Any]) -> None:
+        callback._state = CallbackState.RUNNING
+        registry.pending -= 1
+        self.host.move(CallbackState.PENDING, CallbackState.RUNNING, True)
 
     def settle(
         self,
@@ -244,10 +297,11 @@ class Exchange(Record):
         result: Any = None,
         exception: BaseException | None = None,
         *,
+        reason: str | None = None,
         expected: CallbackState | None = None,
     ) -> bool:
         """Give a callback its final state; ``False`` if it has one already (or
-        is not in the ``expected`` one)."""
+        is not in the ``expected`` one). ``reason``: why it is dropped."""
         registry = self._registered()
         # What a callback drops is dropped when the lock is free again: a
         # destructor may register.
@@ -260,6 +314,8 @@ class Exchange(Record):
                 return False
             callback._result = result
             callback._exception = exception
+            if reason is not None:
+                callback._reason = reason
             callback._state = state
             dropped = callback._task, callback._returned
             callback._task = callback._stop = callback._returned = None
@@ -267,8 +323,11 @@ class Exchange(Record):
             key = callback.options.key
             if key is not None and registry.keyed.get(key) is callback:
                 del registry.keyed[key]
-            if before is CallbackState.PENDING:
+            is_pending = before is CallbackState.PENDING
+            if is_pending:
+                registry.pending -= 1
                 registry.bury()
+            self.host.move(before, state, is_pending and registry.is_over)
         del dropped
         self.host.settled(callback)
         if latch is not None:
@@ -296,6 +355,14 @@ class Exchange(Record):
         with registry.lock:
             waiting = [*registry.sequential, *filter(None, registry.claims)]
         return [callback for callback in waiting if callback.state is CallbackState.PENDING]
+
+    def newest(self) -> Callback[Any] | None:
+        """The last sequential callback that is pending."""
+        registry = self._registered()
+        with registry.lock:
+            while registry.sequential and registry.sequential[-1].done():
+                registry.sequential.pop()
+            return registry.sequential[-1] if registry.sequential else None
 
     def idle_latch(self) -> Latch:
         """Opens when the exchange has ended and no callback is left."""
@@ -326,7 +393,14 @@ class Exchange(Record):
         self.stop(callback, CallbackState.CANCELLED)
         return False
 
-    def stop(self, callback: Callback[Any], state: CallbackState) -> None:
+    def drop(self, callback: Callback[Any], reason: str, *, if_pending: bool = False) -> bool:
+        """Give it up; ``False`` if it has ended already (or, ``if_pending``, started)."""
+        expected = CallbackState.PENDING if if_pending else None
+        return self.settle(callback, CallbackState.DROPPED, reason=reason, expected=expected)
+
+    def stop(
+        self, callback: Callback[Any], state: CallbackState, reason: str | None = None
+    ) -> None:
         """Ask a running callback to stop; it then ends in ``state``.
 
         The lane sets ``_stop`` and then looks at ``_stopping``, here it is the
@@ -334,6 +408,7 @@ class Exchange(Record):
         """
         if callback.done() or callback._stopping is not None:
             return
+        callback._reason = reason
         callback._stopping = state
         stop = callback._stop
         if stop is not None:

@@ -12,13 +12,14 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from .callback import Callback, CallbackState
+from .callback import Callback
 from .calling import run_in_thread
 from .contexts import ThreadSensitivity
 from .dispatch import Dispatcher, SingleUnit, Unit, run_alone
 from .exchange import Exchange, current_exchange
 from .lanes import InlineLane
 from .runner import Runner
+from .steps import CANCELLED_TASK
 
 
 def _no_slot(callback: Callback[Any]) -> AbstractContextManager[None]:
@@ -41,6 +42,19 @@ class InlineDispatcher(Dispatcher):
 
     def is_closed(self) -> bool:
         return False  # somebody waits for them
+
+    def started(self, callback: Callback[Any]) -> None:
+        # Nobody needs to be told what he is waiting for.
+        self.slots.started(callback)
+
+    def refuse_overflow(self, name: str) -> None:
+        """They never wait for a slot."""
+
+    async def wait_for_room(self) -> None:
+        """There is always room."""
+
+    def queued(self, exchange: Exchange) -> None:
+        """Whoever runs those before it will find it."""
 
     def dispatch(self, exchange: Exchange) -> None:
         if not self._is_over:
@@ -73,7 +87,7 @@ class InlineDispatcher(Dispatcher):
 
     def _run_units(self, units: list[Unit]) -> None:
         for unit in units:
-            while (callback := unit.take()) is not None:
+            for callback in unit:
                 if not callback.is_async:
                     run_in_thread(unit.exchange, callback, inline=True)
                 if not callback.done():
@@ -95,7 +109,7 @@ class InlineDispatcher(Dispatcher):
         except asyncio.CancelledError:
             # The loop is at its end (this is a task of its own).
             for callback in exchange.pending():
-                exchange.settle(callback, CallbackState.DROPPED)
+                exchange.drop(callback, CANCELLED_TASK, if_pending=True)
             raise
         finally:
             self._finish(exchange)
@@ -119,7 +133,7 @@ class InlineDispatcher(Dispatcher):
     async def _arun_unit(self, unit: Unit, sensitivity: ThreadSensitivity) -> None:
         lane = InlineLane(asyncio.get_running_loop(), sensitivity)
         in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
-        while (callback := unit.take()) is not None:
+        for callback in unit:
             if not callback.is_async:
                 await in_thread(unit.exchange, callback, inline=True)
             if not callback.done():

@@ -31,25 +31,26 @@ class Instrument(Protocol):
         """It has its final state: ``callback.state``."""
 
 
-def log_ended(callback: Callback[Any]) -> None:
-    """What everybody wants in the log: failures, with traceback, and losses."""
+def log(level: str, message: str, *arguments: object, **more: Any) -> None:
+    """Log, whatever the user's filters and handlers raise: a callback is
+    settled all the same. ``level``: the name of the logger's method."""
     try:
-        _log_ended(callback)
-    except Exception:  # a filter or handler of the user's: the callback is settled all the same
+        getattr(logger, level)(message, *arguments, **more)
+    except Exception:
         traceback.print_exc()
 
 
-def _log_ended(callback: Callback[Any]) -> None:
+def log_ended(callback: Callback[Any]) -> None:
+    """What everybody wants in the log: failures, with traceback. (Losses have
+    a pace of their own: ``losses``.)"""
     match callback.state:
         case CallbackState.FAILED:
             error = callback.exception()
-            logger.error("callback %s failed", callback.describe(), exc_info=error)
+            log("error", "callback %s failed", callback.describe(), exc_info=error)
         case CallbackState.TIMED_OUT:
-            logger.error("callback %s timed out after %s s", callback.describe(), callback._timeout)
-        case CallbackState.DROPPED:
-            logger.error("callback %s was dropped: it did not run to its end", callback.describe())
+            log("error", "callback %s timed out after %s s", callback.describe(), callback._timeout)
         case state:
-            logger.debug("callback %s %s", callback.describe(), state.value)
+            log("debug", "callback %s %s", callback.describe(), state.value)
 
 
 def tell(instruments: Sequence[Instrument], event: str, callback: Callback[Any]) -> None:

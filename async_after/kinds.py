@@ -48,9 +48,9 @@ def is_async(func: Any) -> bool:
 
 
 def refuse_lane(func: Callable[..., Any], is_coroutine: bool, lane: Lane) -> None:
-    if lane == "loop" and not is_coroutine:
+    if lane in ("loop", "background") and not is_coroutine:
         raise TypeError(
-            f'lane="loop" cannot run the plain function {name_of(func)}: it would block the event'
+            f'lane="{lane}" cannot run the plain function {name_of(func)}: it would block the event'
             ' loop. Leave the lane out, or make it "async def".'
         )
     if lane == "threads" and is_coroutine:

@@ -5,15 +5,17 @@ never_cancelled_by_the_client: no server and no framework knows of these tasks.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
 from . import calling, contexts, hygiene
-from .callback import Callback, CallbackState
+from .callback import Callback
 from .sessions import SessionExecutor
-from .steps import Steps, Unit
+from .steps import CLOSED_LOOP, Steps, Unit
 from .threads import WorkerPool
+
+SlowStep = Callable[[Callback[Any], float], None]
 
 
 class InlineLane:
@@ -33,7 +35,7 @@ class InlineLane:
     def start(self, unit: Unit, callback: Callback[Any]) -> None:
         """Start it, and those behind it. In the loop's thread only."""
         if callback.done():  # dropped on its way
-            unit.hand_on(unit.take())
+            unit.advance()
         else:
             self._steps.add(Steps(self, unit, callback))
 
@@ -52,9 +54,70 @@ class InlineLane:
     def lose(self, callback: Callback[Any]) -> None:
         pass
 
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
+        pass
 
-class OwnLoopLane(InlineLane):
-    """The same in a loop of the runner's own, with caches of its own."""
+
+class LoopLane(InlineLane):
+    """Runs coroutine functions on an event loop that goes on, each with caches
+    of its own, and with a worker for its thread-sensitive calls.
+
+    ``slow_step``: is told of each long step, as the loop could do nothing else.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, pool: WorkerPool, slow_step: SlowStep | None = None
+    ) -> None:
+        self._sessions = SessionExecutor(pool)
+        thread_sensitive = contexts.thread_sensitive_context(self._sessions)
+        super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
+        self._coming: dict[Callback[Any], Unit] = {}
+        self._slow_step = slow_step
+        self._is_abandoned = False
+
+    def start_from_anywhere(self, unit: Unit, callback: Callback[Any]) -> bool:
+        """Start it from any thread; ``False`` if the loop is closed, and it is settled."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self.loop:
+            self.start(unit, callback)
+            return True
+        self._coming[callback] = unit
+        try:
+            if not self._is_abandoned:
+                self.loop.call_soon_threadsafe(self._start_coming, unit, callback)
+                return True
+        except RuntimeError:
+            pass
+        if self._coming.pop(callback, None) is None:
+            return True  # abandon() was faster, and has accounted for it
+        unit.exchange.drop(callback, CLOSED_LOOP)
+        return False
+
+    def _start_coming(self, unit: Unit, callback: Callback[Any]) -> None:
+        if self._coming.pop(callback, None) is not None:
+            self.start(unit, callback)
+
+    def is_dead(self) -> bool:
+        """Whether nothing can run here any more, as far as one can see."""
+        return self.loop.is_closed() or not self.loop.is_running()
+
+    def abandon(self) -> None:
+        """The loop is at its end: what it had not ended is lost, and accounted for."""
+        self._is_abandoned = True
+        for steps in [*self._steps]:
+            steps.close()
+        while self._coming:
+            try:
+                callback, unit = self._coming.popitem()
+            except KeyError:  # another thread was faster
+                break
+            unit.exchange.drop(callback, CLOSED_LOOP)
+            unit.advance()
+
+    # What ``Steps`` asks.
 
     def enter(self, callback: Callback[Any]) -> None:
         super().enter(callback)
@@ -63,43 +126,11 @@ class OwnLoopLane(InlineLane):
     def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
         if hygiene.has_caches():
             context.run(hygiene.close_caches)
-        return None
-
-
-class LoopLane(OwnLoopLane):
-    """Runs coroutine functions on the event loop of a server, each with a
-    worker of its own for its thread-sensitive calls."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: WorkerPool) -> None:
-        self._sessions = SessionExecutor(pool)
-        thread_sensitive = contexts.thread_sensitive_context(self._sessions)
-        super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
-        self._coming: dict[Callback[Any], Unit] = {}
-
-    def start_soon(self, unit: Unit, callback: Callback[Any]) -> None:
-        """Start it from any thread. ``RuntimeError`` if the loop is closed."""
-        self._coming[callback] = unit
-        try:
-            self.loop.call_soon_threadsafe(self._start_coming, unit, callback)
-        except RuntimeError:
-            del self._coming[callback]
-            raise
-
-    def _start_coming(self, unit: Unit, callback: Callback[Any]) -> None:
-        del self._coming[callback]
-        self.start(unit, callback)
-
-    def abandon(self) -> None:
-        """The loop is closed: what it had not ended is lost, and accounted for."""
-        for steps in [*self._steps]:
-            steps.close()
-        for callback, unit in [*self._coming.items()]:
-            unit.exchange.settle(callback, CallbackState.DROPPED)
-            unit.hand_on(unit.take())
-
-    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        super().leave(callback, context)
         return self._sessions.end(callback)
 
     def lose(self, callback: Callback[Any]) -> None:
         self._sessions.lose(callback)
+
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
+        if self._slow_step is not None:
+            self._slow_step(callback, seconds)

@@ -37,6 +37,7 @@ class _Registrar:
             _refuse_outside(func, self._options)
             with exchange_scope() as scope:
                 return self._add(scope, is_coroutine, func, args, kwargs)
+        exchange.host.refuse_overflow(self._options.name or name_of(func))
         return self._add(exchange, is_coroutine, func, args, kwargs)
 
     async def _aregister(
@@ -48,6 +49,8 @@ class _Registrar:
             _refuse_outside(func, self._options)
             async with exchange_scope() as scope:
                 return self._add(scope, is_coroutine, func, args, kwargs)
+        exchange.host.refuse_overflow(self._options.name or name_of(func))
+        await exchange.host.wait_for_room()
         return self._add(exchange, is_coroutine, func, args, kwargs)
 
     def check(self, func: Callable[..., Any]) -> bool:
@@ -98,8 +101,9 @@ class AfterResponse(_Registrar):
         """Run ``func(*args, **kwargs)`` after the response; plain or ``async def``.
 
         Any thread may call it. Also a decorator without arguments. Raises
-        ``TypeError`` for what cannot be called later, and ``NoActiveExchange``
-        where no request is being answered.
+        ``TypeError`` for what cannot be called later, ``NoActiveExchange``
+        where no request is being answered, and ``RunnerFull`` if the runner is
+        full and its ``overflow`` is ``"raise"``.
         """
         return self._register(func, args, kwargs)
 
@@ -121,8 +125,10 @@ class AfterResponse(_Registrar):
         ``timeout``: seconds it may run. ``key``: the last registration of a
         key replaces an earlier one that has not started. ``name``: for logs,
         instead of the callable's own. ``concurrent``: it neither waits for
-        earlier callbacks nor holds later ones up. ``lane``: ``"loop"`` or
-        ``"threads"``; the kind of callable decides by default. ``request``: a
+        earlier callbacks nor holds later ones up. ``lane``: ``"loop"``,
+        ``"threads"`` or, for coroutine functions that may block,
+        ``"background"``, an event loop in a thread of its own; the kind of
+        callable decides by default. ``request``: a
         Django request, ASGI scope or WSGI environ whose exchange is meant,
         for code that lost the context. Raises ``TypeError`` or ``ValueError``.
         """
@@ -173,7 +179,9 @@ class AsyncAfterResponse(_Registrar):
     async def __call__(
         self, func: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Callback[Any]:
-        """As ``after_response``, from async code."""
+        """As ``after_response``, from async code, and waits for room while the
+        runner is full: except inside a callback, and at most until nothing has
+        moved for 5 seconds."""
         return await self._aregister(func, args, kwargs)
 
     @overload

@@ -21,10 +21,12 @@ class Registry:
         "claims",
         "dead",
         "has_chain",
+        "is_over",
         "keyed",
         "latch",
         "lock",
         "outcome",
+        "pending",
         "sequential",
         "unsettled",
     )
@@ -42,6 +44,9 @@ class Registry:
         """The chain stands in ``claims``, or somebody is taking it."""
         self.keyed: dict[object, Callback[Any]] = {}
         self.unsettled: int = 0
+        self.pending: int = 0
+        self.is_over: bool = False
+        """The exchange has ended, and its host knows how many are pending."""
         self.dead: int = 0
         """At most so many ended callbacks still stand in the two lists."""
 
@@ -56,6 +61,12 @@ class Registry:
         self.has_chain = True
         self.claims.append(None)
         return True
+
+    def head(self) -> Callback[Any] | None:
+        """The next sequential callback that is pending."""
+        while self.sequential and self.sequential[0].done():
+            self.sequential.popleft()
+        return self.sequential[0] if self.sequential else None
 
     def bury(self) -> None:
         """A waiting callback was cancelled or replaced: keep the lists in

@@ -1,40 +1,52 @@
 """Starts callbacks, bounds them, and waits for them at shutdown.
 
 Promise 9, bounded: at most ``limit`` at once. A chain of sequential callbacks
-takes one slot, each concurrent callback one of its own.
+takes one slot, each concurrent callback one of its own. At most
+``pending_limit`` of finished exchanges wait, or ``overflow`` says what then.
 Promise 10, drained: ``aclose`` waits, cancels and ends in time; what it must
 give up is DROPPED, and logged by name.
 """
 
 import asyncio
 import threading
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from . import conf
+from . import conf, lifetime
+from .background import BackgroundLoop
+from .books import Books, Statistics
 from .callback import Callback, CallbackState
-from .conf import Bounds
-from .dispatch import LoopDispatcher, ThreadDispatcher, Unit
+from .conf import Bounds, Overflow
+from .dispatch import CLOSED_RUNNER, LONG, LoopDispatcher, ThreadDispatcher, Unit
 from .exchange import Exchange, current_callback, current_exchange
-from .instrumentation import Instrument, log_ended, logger, tell
+from .instrumentation import Instrument, log, log_ended, logger, tell
+from .line import Line
+from .losses import Losses, Pace
+from .room import FULL, Room
 from .threads import WorkerPool
 from .timers import Timers
-from .waiting import Latch
 
 _DEFAULT = Bounds()
+
+_MANY_NAMES = 1000
 
 
 class Runner:
     """Runs the callbacks of any number of apps; one per process by default.
 
     ``limit``: callbacks that run at once. ``max_threads``: worker threads for
-    plain functions. ``timeout``: seconds a callback may take if it does not
-    say otherwise, ``None`` for no end. ``wait_timeout`` and ``close_timeout``:
-    seconds that the shutdown waits for callbacks to end by themselves, and
-    then for the cancelled ones. ``instruments``: who else hears of callbacks
-    besides the log. Raises ``TypeError`` or ``ValueError`` for anything else.
+    plain functions. ``pending_limit``: callbacks of finished responses that
+    wait to start. ``overflow``: what happens over that limit; ``"wait"`` keeps
+    them, and ``aafter_response`` waits for room; ``"drop"`` drops the newest;
+    ``"raise"`` makes ``after_response`` raise ``RunnerFull``. ``timeout``:
+    seconds a callback may take if it does not say otherwise, ``None`` for no
+    end. ``slow_step``: seconds after which a step of a coroutine function that
+    blocks the event loop is named in the log, ``None`` for never.
+    ``wait_timeout`` and ``close_timeout``: seconds that the shutdown waits for
+    callbacks to end by themselves, and then for the cancelled ones.
+    ``instruments``: who else hears of callbacks besides the log. Raises
+    ``TypeError`` or ``ValueError`` for anything else.
     """
 
     def __init__(
@@ -42,7 +54,10 @@ class Runner:
         *,
         limit: int = _DEFAULT.limit,
         max_threads: int = _DEFAULT.max_threads,
+        pending_limit: int = _DEFAULT.pending_limit,
+        overflow: Overflow = _DEFAULT.overflow,
         timeout: float | None = _DEFAULT.timeout,
+        slow_step: float | None = _DEFAULT.slow_step,
         wait_timeout: float = _DEFAULT.wait_timeout,
         close_timeout: float = _DEFAULT.close_timeout,
         instruments: Sequence[Instrument] = (),
@@ -50,25 +65,37 @@ class Runner:
         self._bounds = Bounds(
             limit=limit,
             max_threads=max_threads,
+            pending_limit=pending_limit,
+            overflow=overflow,
             timeout=timeout,
+            slow_step=slow_step,
             wait_timeout=wait_timeout,
             close_timeout=close_timeout,
             instruments=instruments,
         )
+        self.begin_life()
+        lifetime.look_after(self)
+
+    def begin_life(self) -> None:
+        """Nothing runs and nothing waits: in a new runner, and in a process
+        that was forked off, which has none of the threads of its parent."""
         self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads)
         self.timers: Timers = Timers()
+        self.background: BackgroundLoop = BackgroundLoop(self.pool)
+        self.books: Books = Books()
+        self._line = Line(lambda: self._bounds.limit)
+        self._room = Room(self.books, lambda: self._bounds)
         self._lock = threading.Lock()
-        self._used = 0
-        self._waiting: deque[Unit] = deque()
-        self._lent: Counter[Callback[Any]] = Counter()
-        self._running: set[Callback[Any]] = set()
-        self._exchanges: set[Exchange] = set()
-        """Those with unsettled callbacks, open or ended."""
-        self._idle: Latch | None = None
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self._threads = ThreadDispatcher(self)
         self._apps = 0
         self.is_closed: bool = False
+        self._losses = Losses(Pace(1000, 1.0))
+        self._slow: set[str] = set()
+
+    def statistics(self) -> Statistics:
+        """How many callbacks are in which state, all at one moment."""
+        return self.books.statistics(self.pool.overdue_count)
 
     # For the adapters.
 
@@ -109,99 +136,103 @@ class Runner:
         self._refresh()
         return self._bounds.wait_timeout
 
-    # Slots (``dispatch.Slots``).
+    def warn_of_unsettled(self, why: str, of: Exchange | None = None) -> None:
+        """Name what is pending or running (``of`` this exchange): it may be lost."""
+        for callback in self._unsettled():
+            if of is None or callback._owner is of:
+                log(
+                    "warning",
+                    "callback %s is %s; %s",
+                    callback.describe(),
+                    callback.state.value,
+                    why,
+                )
+
+    # For dispatchers and units (``dispatch.Slots``).
 
     def submit(self, unit: Unit) -> None:
         """Start a unit, or keep it until there is room."""
         if self.is_closed:
-            unit.drop()
+            unit.abandon(CLOSED_RUNNER)
             return
         self._refresh()
-        limit = self._bounds.limit
-        ready: list[Unit] = []
-        with self._lock:
-            # Those that wait go first: settings may have made room for more.
-            self._waiting.append(unit)
-            while self._waiting and (self._used < limit or self.is_closed):
-                self._used += 1
-                ready.append(self._waiting.popleft())
-        for unit in ready:
-            unit.advance()
+        self._line.submit(unit)
 
     def release(self) -> None:
-        """A slot is free: for the next unit that has something to start."""
-        limit = self._bounds.limit
-        while True:
-            with self._lock:
-                if not self._waiting or self._used > limit:
-                    self._used -= 1
-                    return
-                unit = self._waiting.popleft()
-            if unit.go():
-                return
+        self._line.release()
+
+    def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
+        return self._line.lending(callback)
+
+    def refuse_overflow(self, name: str) -> None:
+        self._refresh()
+        self._room.refuse_overflow(name)
+
+    async def wait_for_room(self) -> None:
+        await self._room.wait()
+
+    def limit_waiting(self, exchange: Exchange, concurrent: list[Callback[Any]]) -> None:
+        if self._room.check(exchange, concurrent):
+            self._line.trim()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
         callback._timeout = self._bounds.timeout if own is None else own
         return callback._timeout
 
-    @contextmanager
-    def lending(self, callback: Callback[Any]) -> Iterator[None]:
-        """A callback that only waits for another one lends its slot, or a full
-        runner would never get to the one waited for. Its tasks may wait for
-        several at once: it has one slot to lend."""
-        with self._lock:
-            self._lent[callback] += 1
-            lends = self._lent[callback] == 1
-        if lends:
-            self.release()
-        try:
-            yield
-        finally:
-            with self._lock:
-                if callback in self._lent:
-                    self._lent[callback] -= 1
-                    if not self._lent[callback]:
-                        del self._lent[callback]
-                        self._used += 1
-
-    # Books.
-
-    def admit(self, exchange: Exchange, first: bool) -> None:
-        if first:
-            with self._lock:
-                self._exchanges.add(exchange)
+    # What becomes of callbacks.
 
     def registered(self, callback: Callback[Any]) -> None:
         if self._bounds.instruments:
-            self._tell("registered", callback)
+            tell(self._bounds.instruments, "registered", callback)
 
     def started(self, callback: Callback[Any]) -> None:
-        self._running.add(callback)
+        self.books.started(callback)
+        self._room.look()
         if self._bounds.instruments:
-            self._tell("started", callback)
+            tell(self._bounds.instruments, "started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
-        self._running.discard(callback)
-        if self._lent:
-            with self._lock:
-                # Whoever still waits in its name has no slot to take back.
-                self._used += 1 if self._lent.pop(callback, 0) else 0
-        if callback.state is not CallbackState.SUCCEEDED:
+        self.books.ended(callback)
+        self._line.ended(callback)
+        self._room.look()
+        if callback.state is CallbackState.DROPPED:
+            losses = self._room.losses if callback._reason is FULL else self._losses
+            losses.add(callback)
+        elif callback.state is not CallbackState.SUCCEEDED:
             log_ended(callback)
         if self._bounds.instruments:
-            self._tell("ended", callback)
+            tell(self._bounds.instruments, "ended", callback)
 
-    def _tell(self, event: str, callback: Callback[Any]) -> None:
-        tell(self._bounds.instruments, event, callback)
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
+        """A coroutine function has held its event loop: name it, once."""
+        limit = self._bounds.slow_step
+        if limit is None or seconds <= limit or callback.name in self._slow:
+            return
+        if len(self._slow) >= _MANY_NAMES:  # somebody makes up a name for each
+            self._slow.clear()
+        self._slow.add(callback.name)
+        log(
+            "warning",
+            "callback %s blocked the event loop for %.2f s in one step (slow_step=%s): no request"
+            " was served meanwhile. Make it a plain def, which runs in a thread, or register it"
+            ' with using(lane="background"). It is named only once.',
+            callback.describe(),
+            seconds,
+            limit,
+        )
 
-    def idle(self, exchange: Exchange) -> None:
-        with self._lock:
-            self._exchanges.discard(exchange)
-            if self._exchanges or self._idle is None:
-                return
-            latch, self._idle = self._idle, None
-        latch.open()
+    def name_long_ones(self) -> float | None:
+        """Log the callbacks that run very long; in how many seconds to look again."""
+        found, again = self.books.long_running(LONG)
+        for callback in found:
+            log(
+                "warning",
+                "callback %s has been running for %s s, and has no timeout",
+                callback.describe(),
+                round(LONG),
+            )
+        return again
 
     def _refresh(self) -> None:
         """Look what the bounds are now. Those of a runner of one's own are fixed."""
@@ -216,74 +247,105 @@ class Runner:
         a callback, and in a request that has registered callbacks.
         """
         self._refuse_deadlock()
-        if not await self.wait_idle(timeout):
-            with self._lock:
-                count = len(self._exchanges)
+        if not await self.books.wait_idle(timeout):
             raise TimeoutError(
-                f"the runner was not idle after {timeout} s:"
-                f" {count} exchange(s) have callbacks pending or running"
+                f"the runner was not idle after {timeout} s: {len(self.books.exchanges())}"
+                " exchange(s) have callbacks pending or running"
             )
 
     async def aclose(self) -> None:
         """Shut down: wait up to ``wait_timeout`` seconds, then cancel what runs
         and drop what waits, then wait up to ``close_timeout`` seconds more.
 
-        Each callback that is lost is DROPPED and logged by name. The runner
-        works again on another event loop, or after the next ``lifespan.startup``.
+        Each callback that is lost is DROPPED and logged by name, at once if
+        this is cancelled. The runner works again on another event loop, or
+        after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
-        if self._exchanges:
-            logger.info(
+        before = self._begin_closing()
+        try:
+            if not await self.books.wait_idle(self._bounds.wait_timeout):
+                self._give_up()
+                await self.books.wait_idle(self._bounds.close_timeout)
+        finally:
+            self._end_closing(before)
+
+    def close_at_exit(self) -> None:
+        """The same at the interpreter's exit, for what is left then."""
+        for dispatcher in [*self._loops.values()]:
+            if not dispatcher.loop.is_running():
+                dispatcher.lane.abandon()
+                for exchange in self.books.exchanges():
+                    if exchange.host is dispatcher:
+                        self._drop_pending(exchange, "its event loop has ended")
+        before = self._begin_closing()
+        try:
+            if not self.books.wait_idle_in_thread(self._bounds.wait_timeout):
+                self._give_up()
+                self.books.wait_idle_in_thread(self._bounds.close_timeout)
+        finally:
+            self._end_closing(before)
+
+    def _begin_closing(self) -> int:
+        """How many have been dropped until now."""
+        self._refresh()
+        exchanges = self.books.exchanges()
+        if exchanges:
+            log(
+                "info",
                 "shutdown: waiting up to %s s for the callbacks of %s exchange(s)",
-                self.wait_timeout,
-                len(self._exchanges),
+                self._bounds.wait_timeout,
+                len(exchanges),
             )
-        if not await self.wait_idle(self.wait_timeout):
-            with self._lock:
-                self.is_closed = True
-                waiting, self._waiting = self._waiting, deque()
-                running, exchanges = self._running.copy(), [*self._exchanges]
-            for unit in waiting:
-                unit.drop()
-            for exchange in exchanges:
-                self._drop(exchange)
-            for callback in running:
-                callback._owner.stop(callback, CallbackState.DROPPED)
-            if not await self.wait_idle(self._bounds.close_timeout):
-                for callback in self._running.copy():
-                    callback._owner.settle(callback, CallbackState.DROPPED)
+        return self.statistics().dropped
+
+    def _give_up(self) -> None:
+        """Drop what waits, and cancel what runs."""
         self.is_closed = True
+        reason = f"shutdown: it had not started within wait_timeout={self._bounds.wait_timeout} s"
+        for exchange in self.books.exchanges():
+            self._drop_pending(exchange, reason)
+        for unit in self._line.clear():
+            unit.abandon(reason)
+        reason = f"shutdown: it had not ended within wait_timeout={self._bounds.wait_timeout} s"
+        for callback in self.books.running():
+            callback._owner.stop(callback, CallbackState.DROPPED, reason)
+
+    def _end_closing(self, dropped_before: int) -> None:
+        """Nothing is waited for any more."""
+        if self.books.exchanges():
+            self._give_up()
+            reason = "shutdown: it had not ended when the time was up"
+            for callback in self.books.running():
+                callback._owner.drop(callback, reason)
+        self.is_closed = True
+        self._room.losses.say_rest()
+        self._losses.say_rest()
+        dropped = self.statistics().dropped - dropped_before
+        if dropped:
+            log("error", "shutdown: %s callback(s) were lost, as named above", dropped)
         self.pool.close()
+        self.background.close()
+        self.timers.hurry()
 
-    async def wait_idle(self, timeout: float | None) -> bool:
-        """Wait up to ``timeout`` seconds; whether nothing is pending or running."""
-        with self._lock:
-            if not self._exchanges:
-                return True
-            latch = self._idle
-            if latch is None:
-                latch = self._idle = Latch()
-        return await latch.wait(timeout)
-
-    def unsettled(self) -> list[Callback[Any]]:
-        """All that are pending or running."""
-        with self._lock:
-            exchanges = [*self._exchanges]
-        return [*self._running.copy(), *(c for e in exchanges for c in e.pending())]
-
-    def _drop(self, exchange: Exchange) -> None:
+    def _drop_pending(self, exchange: Exchange, reason: str) -> None:
         for callback in exchange.pending():
-            exchange.settle(callback, CallbackState.DROPPED, expected=CallbackState.PENDING)
+            exchange.drop(callback, reason, if_pending=True)
+
+    def _unsettled(self) -> list[Callback[Any]]:
+        """All that are pending or running."""
+        pending = [c for exchange in self.books.exchanges() for c in exchange.pending()]
+        return [*self.books.running(), *pending]
 
     def _refuse_deadlock(self) -> None:
         callback = current_callback.get()
-        if callback is not None and callback in self._running:
+        if callback is not None and self.books.is_running(callback):
             raise RuntimeError(
                 f"waiting for the runner inside its callback {callback.name} would never end"
             )
         exchange = current_exchange.get()
         while exchange is not None:
-            if exchange in self._exchanges and not exchange.is_ended:
+            if self.books.holds(exchange) and not exchange.is_ended:
                 raise RuntimeError(
                     f"waiting for the runner inside {exchange.label()} would never end: its"
                     " callbacks run after its response"
@@ -311,14 +373,13 @@ class _DefaultRunner(Runner):
 
 
 _default: Runner | None = None
-_making = threading.Lock()
 
 
 def get_runner() -> Runner:
     """The runner of this process, made when it is first asked for."""
     global _default
     if _default is None:
-        with _making:
+        with lifetime.making:
             if _default is None:
                 _default = _DefaultRunner()
     return _default

@@ -6,12 +6,12 @@ and those behind it go on.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from contextvars import Context
 from types import CoroutineType
 from typing import Any, Protocol
 
-from .callback import Callback, CallbackState
+from .callback import Callback, CallbackState, Lane
 from .calling import SKIPPED, call, settle
 from .exchange import Exchange, task_of
 from .instrumentation import logger
@@ -20,27 +20,33 @@ from .instrumentation import logger
 _TURN = 0.001
 
 
+CLOSED_LOOP = "its event loop was closed"
+CANCELLED_TASK = "its task was cancelled from outside, as at the end of an event loop"
+
+
 class Unit(Protocol):
     """What the runner has given a slot to, seen from a lane."""
 
     exchange: Exchange
 
-    def take(self) -> Callback[Any] | None:
-        """The next callback, RUNNING."""
+    def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
+        """The next callback, RUNNING, if it belongs to one of these lanes."""
 
-    def drop(self) -> None:
+    def drop(self, reason: str) -> None:
         """Give up those that have not been taken."""
 
-    def hand_on(self, following: Callback[Any] | None) -> None:
-        """Start the one that was taken, wherever it belongs; ``None``: there is none left."""
+    def advance(self) -> None:
+        """Go on with the next one, wherever it belongs, or give the slot back."""
 
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
 
 
-class Lane(Protocol):
+class LoopLane(Protocol):
     """What is done around the coroutine functions of a loop."""
 
     loop: asyncio.AbstractEventLoop
+
+    def start(self, unit: Unit, callback: Callback[Any]) -> None: ...
 
     def enter(self, callback: Callback[Any]) -> None:
         """Prepare the callback's own context, from inside."""
@@ -52,6 +58,9 @@ class Lane(Protocol):
         """The same for a loop that is closed."""
 
     def forget(self, steps: "Steps") -> None: ...
+
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
+        """A step has held the loop for that long."""
 
 
 class Steps(Coroutine[Any, Any, None]):
@@ -78,7 +87,7 @@ class Steps(Coroutine[Any, Any, None]):
         "task",
     )
 
-    def __init__(self, lane: Lane, unit: Unit, callback: Callback[Any]) -> None:
+    def __init__(self, lane: LoopLane, unit: Unit, callback: Callback[Any]) -> None:
         self._lane = lane
         self._unit = unit
         self._timer: asyncio.TimerHandle | None = None
@@ -138,8 +147,8 @@ class Steps(Coroutine[Any, Any, None]):
             except BaseException:  # "coroutine ignored GeneratorExit", say
                 logger.exception("callback %s did not end with its loop", callback.describe())
         self._lane.lose(callback)
-        self._unit.exchange.settle(callback, CallbackState.DROPPED)
-        self._end(self._unit.take())
+        self._unit.exchange.drop(callback, CLOSED_LOOP)
+        self._end()
 
     @property
     def __name__(self) -> str:
@@ -152,7 +161,7 @@ class Steps(Coroutine[Any, Any, None]):
     def _run(self, step: Any, argument: Any) -> Any:
         """One step of the task: of this callback, and of those behind it that
         begin before something must be waited for."""
-        began = time.monotonic()
+        began = turn_began = time.monotonic()
         result: Any
         error: BaseException | None
         while True:
@@ -164,7 +173,11 @@ class Steps(Coroutine[Any, Any, None]):
                 result, error = None, raised
             else:
                 self._has_suspended = True
+                self._measure(began, time.monotonic())
                 return waiting_for
+            now = time.monotonic()
+            self._measure(began, now)
+            began = now
             if self._ending is None:
                 self._ending = result, error
                 leaving = self._lane.leave(self._callback, self._context)
@@ -172,25 +185,29 @@ class Steps(Coroutine[Any, Any, None]):
                     self._coroutine = leaving
                     step, argument = leaving.send, None
                     continue
-            following = self._settle()
+            home = self._callback.home
+            self._settle()
             interrupt = self._ending[1]
             self._ending = error = None
             if isinstance(interrupt, KeyboardInterrupt):
-                self._end(following)
+                self._end()
                 raise interrupt
             interrupt = None
-            if (
-                following is None
-                or not following.is_async
-                or self._has_suspended
-                or self.task.cancelling()
-            ):
-                self._end(following)
+            if self._has_suspended or self.task.cancelling():
+                self._end()
+                raise StopIteration
+            following = self._unit.take((home,))
+            if following is None:
+                self._end()
                 raise StopIteration
             self._prepare(following)
-            if time.monotonic() - began > _TURN:
+            if now - turn_began > _TURN:
                 return None  # as asyncio.sleep(0): send() comes again
             step, argument = self._first, None
+
+    def _measure(self, began: float, ended: float) -> None:
+        if ended - began > _TURN:
+            self._lane.slow_step(self._callback, ended - began)
 
     def _first(self, _: None) -> Any:
         """The first step of a callback, in its context."""
@@ -206,8 +223,7 @@ class Steps(Coroutine[Any, Any, None]):
         self._coroutine = coroutine
         return coroutine.send(None)
 
-    def _settle(self) -> Callback[Any] | None:
-        """Settle this callback; the next one."""
+    def _settle(self) -> None:
         assert self._ending is not None
         (result, error), callback, unit = self._ending, self._callback, self._unit
         if self._timer is not None:
@@ -224,18 +240,17 @@ class Steps(Coroutine[Any, Any, None]):
         ):
             # By somebody else. If all tasks are, the loop is at its end, as
             # that of asyncio.run, and would run no new one.
-            unit.exchange.settle(callback, CallbackState.DROPPED)
+            unit.exchange.drop(callback, CANCELLED_TASK)
             if all(task.cancelling() for task in asyncio.all_tasks(self._lane.loop)):
-                unit.drop()
+                unit.drop(CANCELLED_TASK)
         else:
             settle(unit.exchange, callback, result, error)
-        return unit.take()
 
-    def _end(self, following: Callback[Any] | None) -> None:
+    def _end(self) -> None:
         self._lane.forget(self)
         # The task refers to this, and this to the task.
         self._coroutine = self._context = None
-        self._unit.hand_on(following)
+        self._unit.advance()
 
 
 def _raise(error: BaseException) -> Any:

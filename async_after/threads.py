@@ -14,7 +14,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from . import hygiene
-from .instrumentation import logger
+from .instrumentation import log, logger
+from .losses import Pace
 
 Work = Callable[[], None]
 
@@ -22,7 +23,7 @@ Work = Callable[[], None]
 class Worker:
     """One thread and the work given to it."""
 
-    __slots__ = ("inbox", "is_overdue", "load", "sessions", "turn")
+    __slots__ = ("inbox", "load", "overdue_with", "sessions", "turn")
 
     def __init__(self) -> None:
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
@@ -30,7 +31,8 @@ class Worker:
         """Pieces of work given to it and not done yet."""
         self.sessions: int = 0
         """Async callbacks whose thread-sensitive calls all come here."""
-        self.is_overdue: bool = False
+        self.overdue_with: str | None = None
+        """The callback that has not ended within its timeout."""
         self.turn: int = 0
         """How many pieces of work it has done."""
 
@@ -51,7 +53,13 @@ class WorkerPool:
         self._overdue = 0
         self._is_closing = False
         self._made = 0
+        self._full_pace = Pace(1, 60.0)
         self._here = threading.local()
+
+    @property
+    def overdue_count(self) -> int:
+        """Workers that are held by functions which have timed out."""
+        return self._overdue
 
     def submit(self, work: Work) -> None:
         """Run ``work`` in an idle worker, a new one, or the first that is free."""
@@ -61,10 +69,30 @@ class WorkerPool:
                 # One that is reserved is better left to its own callback.
                 unused = [worker for worker in self._idle if not worker.sessions]
                 worker = unused[-1] if unused else self._grow() or worker
-            if worker is None:
-                self._backlog.append(work)
-            else:
+            if worker is not None:
                 self._give(worker, work)
+                return
+            self._backlog.append(work)
+        self._say_if_full()
+
+    def _say_if_full(self) -> None:
+        """Once a minute, while functions that have timed out hold every thread."""
+        with self._lock:
+            size = self._size()
+            if not self._backlog or self._overdue < size or not self._full_pace.is_due():
+                return
+            names = [worker.overdue_with for worker in self._workers if worker.overdue_with]
+            count = len(self._backlog)
+        log(
+            "error",
+            "the worker threads are full: %s callback(s) have not returned long after their"
+            " timeout, and a thread cannot be stopped. %s wait for a thread (max_threads=%s) until"
+            " one returns. Held by: %s",
+            len(names),
+            count,
+            size,
+            ", ".join(names),
+        )
 
     def give(self, worker: Worker, work: Work) -> None:
         """Run ``work`` in this very worker, which is reserved."""
@@ -78,7 +106,7 @@ class WorkerPool:
             unused = [worker for worker in self._idle if not worker.sessions]
             worker = unused[-1] if unused else self._grow()
             if worker is None:
-                usable = [worker for worker in self._workers if not worker.is_overdue]
+                usable = [worker for worker in self._workers if worker.overdue_with is None]
                 worker = min(usable or self._workers, key=lambda worker: worker.sessions)
             worker.sessions += 1
             return worker
@@ -94,17 +122,19 @@ class WorkerPool:
         worker: Worker = self._here.worker
         return worker, worker.turn
 
-    def overdue(self, worker: Worker, turn: int) -> None:
-        """Its work has not ended in time: let another worker take its place."""
+    def overdue(self, worker: Worker, turn: int, name: str) -> None:
+        """Its work, callback ``name``, has not ended in time: let another
+        worker take its place."""
         with self._lock:
-            if worker.turn != turn or worker.is_overdue:
+            if worker.turn != turn or worker.overdue_with is not None:
                 return
-            worker.is_overdue = True
+            worker.overdue_with = name
             self._overdue += 1
             if self._backlog:
                 substitute = self._grow()
                 if substitute is not None:
                     self._give(substitute, self._backlog.popleft())
+        self._say_if_full()
 
     def close(self) -> None:
         """Let each worker end when it has nothing left to do. New work reopens the pool."""
@@ -163,8 +193,8 @@ class WorkerPool:
         with self._lock:
             worker.load -= 1
             worker.turn += 1
-            if worker.is_overdue:
-                worker.is_overdue = False
+            if worker.overdue_with is not None:
+                worker.overdue_with = None
                 self._overdue -= 1
             if worker.load:
                 return

@@ -35,8 +35,13 @@ class Timers:
             if self._is_running:
                 self._changed.notify()
             else:
-                self._is_running = True
-                threading.Thread(target=self._run, name="async_after timers", daemon=True).start()
+                thread = threading.Thread(target=self._run, name="async_after timers", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # at interpreter exit, which has a deadline of its own
+                    pass
+                else:
+                    self._is_running = True
 
         def cancel() -> None:
             with self._changed:
@@ -49,6 +54,12 @@ class Timers:
                 self._changed.notify()
 
         return cancel
+
+    def hurry(self) -> None:
+        """Call what is left now, so that the thread ends."""
+        with self._changed:
+            self._heap = [(float("-inf"), number) for _, number in self._heap]
+            self._changed.notify()
 
     def _run(self) -> None:
         while True:

@@ -155,8 +155,16 @@ class _ASGIServer(_Server):
         self._loop = loop
 
     def hold(self, exchange: Exchange) -> None:
-        if not _is_running_here(self._loop):
-            exchange.idle_latch().wait_in_thread(self._runner.wait_timeout)
+        if _is_running_here(self._loop):
+            return
+        timeout = self._runner.wait_timeout
+        if not exchange.idle_latch().wait_in_thread(timeout):
+            self._runner.warn_of_unsettled(
+                f"its request was kept for wait_timeout={timeout} s and is let go now: it is lost"
+                " if the server shuts down before it ends. An application that is wrapped in"
+                " async_after.asgi waits for it at shutdown",
+                of=exchange,
+            )
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from async_after import Callback, Runner
+from async_after import Callback, CallbackState, Runner
 from async_after.exchange import Exchange, current_exchange
 
 DEADLINE = 10.0
@@ -99,9 +99,9 @@ async def ended(callback: Callback[Any]) -> None:
 async def free(runner: Runner) -> None:
     """Wait until no slot is taken: a worker gives its own back after its callback has ended."""
     async with asyncio.timeout(DEADLINE):
-        while runner._used:
+        while runner._line.used:
             await asyncio.sleep(0)
-    assert runner._used == 0
+    assert runner._line.used == 0
 
 
 async def gone(threads: set[threading.Thread]) -> None:
@@ -133,6 +133,7 @@ class RecordingHost:
         self.ended: list[Callback[Any]] = []
         self.dispatched = 0
         self.is_busy = False
+        self.waiting = 0
 
     def admit(self, exchange: Exchange, first: bool) -> None:
         assert first is not self.is_busy, "the exchange miscounts its unsettled callbacks"
@@ -141,6 +142,23 @@ class RecordingHost:
     def idle(self, exchange: Exchange) -> None:
         assert self.is_busy, "idle twice"
         self.is_busy = False
+
+    def move(self, before: CallbackState, after: CallbackState, was_waiting: bool) -> None:
+        assert before is not after
+        self.waiting -= was_waiting
+        assert self.waiting >= 0, "more began than waited"
+
+    def queue(self, count: int) -> None:
+        self.waiting += count
+
+    def queued(self, exchange: Exchange) -> None:
+        assert exchange.is_ended, "late before the end"
+
+    def refuse_overflow(self, name: str) -> None:
+        pass
+
+    async def wait_for_room(self) -> None:
+        pass
 
     def registered(self, callback: Callback[Any]) -> None:
         self.heard_of.append(callback)

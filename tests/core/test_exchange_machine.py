@@ -283,10 +283,13 @@ class ExchangeMachine(RuleBasedStateMachine):
         callback = self.exchange.next()
         if record is None:
             assert callback is None
+            assert self.exchange.give_back()
             self.chain = "none"
         else:
             assert callback is record.callback, "not first-in, first-out (promise 6)"
             self.started(record)
+            if any(r.state is PENDING for r in self.sequential()):
+                assert not self.exchange.give_back(), "there are more"
 
     @precondition(lambda self: any(r.state is RUNNING for r in self.records))
     @rule(data=st.data(), state=st.sampled_from(FINAL))

@@ -183,8 +183,9 @@ async def test_discreet(
             await running.wait()
         await runner.aclose()
     await ended(callback)
-    [record] = records(caplog)
+    record, *total = records(caplog)
     assert record.levelname == "ERROR"
+    assert len(total) == (how == "is dropped")
     assert "unlucky" in caplog.text
     assert "s3cret" not in caplog.text + repr(callback) + callback.describe()
 

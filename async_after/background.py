@@ -1,0 +1,68 @@
+"""The background lane: one event loop in a thread of the runner's own.
+
+Not even a coroutine function that blocks holds a request up there. Callbacks
+of exchanges without a loop (WSGI) run there too: it lives across requests, so
+that what is bound to a loop, an async client say, can be kept.
+"""
+
+import _thread
+import asyncio
+import threading
+from typing import Any
+
+from .callback import Callback
+from .instrumentation import logger
+from .lanes import LoopLane
+from .steps import Unit
+from .threads import WorkerPool
+
+
+class BackgroundLoop:
+    """Started by the first callback; ``close`` ends it, and the next one starts another."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._lane: LoopLane | None = None
+
+    def start(self, unit: Unit, callback: Callback[Any]) -> bool:
+        """Start it there; ``False`` if that cannot be done, and it is settled."""
+        with self._lock:
+            lane = self._lane
+            if lane is None:
+                lane = self._lane = self._open()
+        return lane.start_from_anywhere(unit, callback)
+
+    def close(self) -> None:
+        with self._lock:
+            lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.loop.call_soon_threadsafe(lane.loop.stop)
+
+    def _open(self) -> LoopLane:
+        lane = LoopLane(asyncio.new_event_loop(), self._pool)
+        thread = threading.Thread(
+            target=_serve, args=(lane,), name="async_after background loop", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more, or the interpreter is at its end
+            lane.loop.close()
+            raise
+        return lane
+
+
+def _serve(lane: LoopLane) -> None:
+    loop = lane.loop
+    # Its end is that of asyncio.run, whose loop cannot be had before it runs.
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop()
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except KeyboardInterrupt:
+                _thread.interrupt_main()
+            except BaseException:  # a SystemExit in a task that a callback has made, say
+                logger.exception("something broke out of the background loop, which goes on")
+    lane.abandon()

@@ -1,0 +1,164 @@
+"""What a runner knows of its callbacks: how many, in which state, and whose.
+
+Promise 2, once_or_accounted: all states are counted under one lock, so that
+their sum is the number of the registered callbacks at any time.
+"""
+
+import threading
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from .callback import Callback, CallbackState
+from .exchange import Exchange
+from .waiting import Latch
+
+_STATES = tuple(state.value.replace(" ", "_") for state in CallbackState)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What ``Runner.statistics()`` saw at one moment; totals since the process began."""
+
+    open_exchanges: int
+    """Requests that have registered callbacks, and whose response is not finished."""
+    waiting: int
+    """Those of the pending that could start if there were room: their response
+    is finished. ``pending_limit`` bounds them."""
+    overdue: int
+    """Worker threads held by plain functions that have timed out."""
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    timed_out: int
+    cancelled: int
+    skipped: int
+    dropped: int
+
+    @property
+    def registered(self) -> int:
+        """All callbacks: the sum of the states, ``pending`` to ``dropped``."""
+        return sum(getattr(self, state) for state in _STATES)
+
+
+class Books:
+    """The bookkeeping part of ``exchange.Host``. Its lock is taken under those
+    of exchanges, and takes no other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # By the value: hashing a member of an Enum runs Python code.
+        self._counts = {state.value: 0 for state in CallbackState}
+        self.waiting: int = 0
+        self.begun: int = 0
+        """How many have left the line of those that wait."""
+        self._doomed = 0
+        self._running: dict[Callback[Any], float | None] = {}
+        """Since when; ``None`` for those that have been named for it."""
+        self._exchanges: set[Exchange] = set()
+        """Those with unsettled callbacks, open or ended."""
+        self._idle: Latch | None = None
+
+    def admit(self, exchange: Exchange, first: bool) -> None:
+        with self._lock:
+            self._counts["pending"] += 1
+            if first:
+                self._exchanges.add(exchange)
+
+    def move(self, before: CallbackState, after: CallbackState, was_waiting: bool) -> None:
+        counts = self._counts
+        with self._lock:
+            counts[before._value_] -= 1
+            counts[after._value_] += 1
+            if was_waiting:
+                self.waiting -= 1
+                self.begun += 1
+                if after is CallbackState.DROPPED and self._doomed:
+                    self._doomed -= 1
+
+    def queue(self, count: int) -> None:
+        with self._lock:
+            self.waiting += count
+
+    def idle(self, exchange: Exchange) -> None:
+        with self._lock:
+            self._exchanges.discard(exchange)
+            if self._exchanges or self._idle is None:
+                return
+            latch, self._idle = self._idle, None
+        latch.open()
+
+    def started(self, callback: Callback[Any]) -> None:
+        self._running[callback] = monotonic()
+
+    def ended(self, callback: Callback[Any]) -> None:
+        self._running.pop(callback, None)
+
+    # Questions.
+
+    def statistics(self, overdue: int) -> Statistics:
+        with self._lock:
+            open_exchanges = sum(not exchange.is_ended for exchange in self._exchanges)
+            return Statistics(open_exchanges, self.waiting, overdue, *self._counts.values())
+
+    def exchanges(self) -> list[Exchange]:
+        with self._lock:
+            return [*self._exchanges]
+
+    def running(self) -> list[Callback[Any]]:
+        return [*self._running.copy()]
+
+    def holds(self, exchange: Exchange) -> bool:
+        return exchange in self._exchanges
+
+    def is_running(self, callback: Callback[Any]) -> bool:
+        return callback in self._running
+
+    def dooms(self, limit: int) -> bool:
+        """Whether more than ``limit`` wait, so that one is to be dropped. Who asks
+        then drops one, or calls ``spare``: nobody else is told to for the same."""
+        with self._lock:
+            if self.waiting - self._doomed <= limit:
+                return False
+            self._doomed += 1
+            return True
+
+    def spare(self) -> None:
+        with self._lock:
+            self._doomed -= 1
+
+    def long_running(self, seconds: float) -> tuple[list[Callback[Any]], float | None]:
+        """Those without a timeout that have been running for longer, once each;
+        and in how many seconds to ask again, ``None`` for not at all."""
+        now = monotonic()
+        found, soonest = [], None
+        for callback, since in self._running.copy().items():
+            if since is None or callback._timeout is not None:
+                continue
+            if now - since < seconds:
+                soonest = since  # the first that is left: they are in order
+                break
+            self._running[callback] = None
+            if callback.done():  # meanwhile, and nobody else will take it out
+                self._running.pop(callback, None)
+            else:
+                found.append(callback)
+        return found, None if soonest is None else soonest + seconds - now
+
+    # Waiting for the end of all.
+
+    async def wait_idle(self, timeout: float | None) -> bool:
+        """Wait up to ``timeout`` seconds; whether nothing is pending or running."""
+        latch = self._idle_latch()
+        return latch is None or await latch.wait(timeout)
+
+    def wait_idle_in_thread(self, timeout: float | None) -> bool:
+        latch = self._idle_latch()
+        return latch is None or latch.wait_in_thread(timeout)
+
+    def _idle_latch(self) -> Latch | None:
+        with self._lock:
+            if self._exchanges and self._idle is None:
+                self._idle = Latch()
+            return self._idle

@@ -1,0 +1,58 @@
+"""The life of the process: what forks and what ends with it.
+
+Promise 10, drained: at the exit of the interpreter what is left is waited for,
+and named. (Whoever speaks lifespan has drained its runner long before.)
+"""
+
+import os
+import threading
+from _thread import LockType
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Living(Protocol):
+    """A runner, seen from below."""
+
+    def begin_life(self) -> None:
+        """Forget all, in a process that was forked off."""
+
+    def close_at_exit(self) -> None: ...
+
+
+_all: "WeakSet[Living]" = WeakSet()
+making: LockType = threading.Lock()
+"""For the moments in which something is made that there is one of."""
+
+
+def look_after(living: Living) -> None:
+    _all.add(living)
+
+
+def _forked() -> None:
+    global making
+    # Another thread of the parent may have held it at that moment.
+    making = threading.Lock()
+    for living in [*_all]:
+        living.begin_life()
+
+
+def _at_exit() -> None:
+    for living in [*_all]:
+        living.close_at_exit()
+
+
+def _register_at_exit() -> None:
+    """The one door to ``threading._register_atexit``.
+
+    What ``atexit`` calls comes too late: no executor works any more by then,
+    and threads that a callback needs may be gone. This is what
+    ``concurrent.futures`` itself uses. From Python 3.12 on no thread can be
+    started there any more (gh-104690), so that callbacks which need one are lost.
+    """
+    threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+
+
+_register_at_exit()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,92 @@
+"""Who may run: the slots of a runner, and the line of those that wait for one.
+
+Promise 9, bounded: at most ``limit`` units have a slot; the line is first-in,
+first-out.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .callback import Callback
+from .dispatch import Unit
+
+
+class Line:
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._used = 0
+        self._waiting: deque[Unit] = deque()
+        self._lent: Counter[Callback[Any]] = Counter()
+
+    @property
+    def used(self) -> int:
+        """Slots that are taken."""
+        return self._used
+
+    def submit(self, unit: Unit) -> None:
+        """Start a unit, or keep it until there is room."""
+        limit = self._limit()
+        ready: list[Unit] = []
+        with self._lock:
+            # Those that wait go first: settings may have made room for more.
+            self._waiting.append(unit)
+            while self._waiting and self._used < limit:
+                self._used += 1
+                ready.append(self._waiting.popleft())
+        for unit in ready:
+            unit.advance()
+
+    def release(self) -> None:
+        """A slot is free: for the next unit that has something to start."""
+        limit = self._limit()
+        while True:
+            with self._lock:
+                if not self._waiting or self._used > limit:
+                    self._used -= 1
+                    return
+                unit = self._waiting.popleft()
+            if unit.go():
+                return
+
+    def trim(self) -> None:
+        """Take out the last ones if they have nothing to start any more: they
+        would wait in vain, and in ever growing number."""
+        with self._lock:
+            while self._waiting and self._waiting[-1].is_empty():
+                self._waiting.pop()
+
+    def clear(self) -> list[Unit]:
+        """Take all out that wait."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, deque()
+        return [*waiting]
+
+    @contextmanager
+    def lending(self, callback: Callback[Any]) -> Iterator[None]:
+        """A callback that only waits for another one lends its slot, or a full
+        runner would never get to the one waited for. Its tasks may wait for
+        several at once: it has one slot to lend."""
+        with self._lock:
+            self._lent[callback] += 1
+            lends = self._lent[callback] == 1
+        if lends:
+            self.release()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if callback in self._lent:
+                    self._lent[callback] -= 1
+                    if not self._lent[callback]:
+                        del self._lent[callback]
+                        self._used += 1
+
+    def ended(self, callback: Callback[Any]) -> None:
+        if self._lent:
+            with self._lock:
+                # Whoever still waits in its name has no slot to take back.
+                self._used += 1 if self._lent.pop(callback, 0) else 0

@@ -1,0 +1,59 @@
+"""What is lost is logged by name (promise 10, drained), and not too often."""
+
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from .callback import Callback
+from .instrumentation import log
+
+
+class Pace:
+    """How often something may be logged: so many times in so many seconds."""
+
+    def __init__(self, times: int, seconds: float) -> None:
+        self._times = times
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._since = float("-inf")
+        self._count = 0
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._since >= self._seconds:
+                self._since = now
+                self._count = 0
+            self._count += 1
+            return self._count <= self._times
+
+
+class Losses:
+    """Logs each dropped callback in a line of its own, as far as the pace
+    allows. Those that got none are named in the next line: no one is left out."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._lock = threading.Lock()
+        self._unsaid: Counter[str] = Counter()
+
+    def add(self, callback: Callback[Any]) -> None:
+        if not self._pace.is_due():
+            with self._lock:
+                self._unsaid[callback.name] += 1
+            return
+        rest = self._take_rest()
+        before = f" (since the last such line: {rest})" if rest else ""
+        log("error", "callback %s was dropped: %s%s", callback.describe(), callback._reason, before)
+
+    def say_rest(self) -> None:
+        """Name those that have had no line yet."""
+        if self._unsaid and (rest := self._take_rest()):
+            log("error", "callbacks were dropped: %s", rest)
+
+    def _take_rest(self) -> str:
+        with self._lock:
+            unsaid, self._unsaid = self._unsaid, Counter()
+        names = ", ".join(f"{count} x {name}" for name, count in unsaid.most_common())
+        return f"{unsaid.total()} more, {names}" if unsaid else ""

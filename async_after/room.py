@@ -1,0 +1,113 @@
+"""What happens when more callbacks wait than may: ``overflow``.
+
+Promise 9, bounded: ``pending_limit`` is about the pending callbacks of
+finished exchanges. Those of an open one make nobody wait, and are no overflow.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .books import Books
+from .callback import Callback
+from .conf import Bounds
+from .exchange import Exchange, current_callback
+from .instrumentation import log
+from .losses import Losses, Pace
+from .waiting import Latch
+
+STALLED = 5.0
+"""Seconds in which no callback has begun, after which nobody waits for room:
+those that hold the slots may be waiting for the one that waits here."""
+
+
+FULL = "the runner is full, and more would wait than pending_limit allows"
+"""Why callbacks are dropped here."""
+
+
+class RunnerFull(RuntimeError):
+    """With ``overflow="raise"``: too many callbacks wait, and one more is refused."""
+
+
+class Room:
+    """The room for waiting callbacks."""
+
+    def __init__(self, books: Books, bounds: Callable[[], Bounds]) -> None:
+        self._books = books
+        self._bounds = bounds
+        self._lock = threading.Lock()
+        self._latch: Latch | None = None
+        self._pace = Pace(1, 60.0)
+        self.losses: Losses = Losses(Pace(1, 1.0))
+        """Those that are dropped for want of room: logged at most once a second."""
+
+    def _is_full(self) -> bool:
+        return self._books.waiting >= self._bounds().pending_limit
+
+    def refuse_overflow(self, name: str) -> None:
+        bounds = self._bounds()
+        if bounds.overflow == "raise" and self._is_full():
+            raise RunnerFull(
+                f"after_response({name}): the runner is full, and this callback is not registered:"
+                f" {self._books.waiting} callbacks of finished requests wait to start"
+                f" (pending_limit={bounds.pending_limit}), and {bounds.limit} may run at once"
+                ' (limit). Raise the limits, make the callbacks shorter, or let overflow be "wait"'
+                ' or "drop".'
+            )
+
+    async def wait(self) -> None:
+        """Wait while there is no room; not inside a callback, which holds a
+        slot itself, and not while nothing moves."""
+        inside = current_callback.get()
+        if inside is not None and self._books.is_running(inside):
+            return
+        while self._bounds().overflow == "wait" and self._is_full():
+            with self._lock:
+                if self._latch is None:
+                    self._latch = Latch()
+                latch = self._latch
+            begun = self._books.begun
+            if not self._is_full() or await latch.wait(STALLED):
+                continue
+            if self._books.begun == begun:
+                return
+
+    def look(self) -> None:
+        """A callback has begun or ended: is there room for those that wait?"""
+        if self._latch is None or self._is_full():
+            return
+        with self._lock:
+            latch, self._latch = self._latch, None
+        if latch is not None:
+            latch.open()
+
+    def check(self, exchange: Exchange, concurrent: list[Callback[Any]]) -> bool:
+        """An exchange that has ended may bring more than there is room for: its
+        sequential callbacks, and these concurrent ones. Whether any was dropped."""
+        bounds = self._bounds()
+        if self._books.waiting <= bounds.pending_limit:
+            return False
+        if bounds.overflow == "drop":
+            return self._drop_newest(exchange, concurrent, bounds.pending_limit)
+        if self._pace.is_due():
+            log(
+                "warning",
+                "the runner is full: %s callbacks of finished requests wait to start"
+                " (pending_limit=%s), and %s may run at once (limit). They are kept. Raise the"
+                " limits, make the callbacks shorter, or move them to a queue.",
+                self._books.waiting,
+                bounds.pending_limit,
+                bounds.limit,
+            )
+        return False
+
+    def _drop_newest(self, exchange: Exchange, concurrent: list[Callback[Any]], limit: int) -> bool:
+        dropped = False
+        while (newest := concurrent.pop() if concurrent else exchange.newest()) is not None:
+            if not self._books.dooms(limit):
+                break
+            if exchange.drop(newest, FULL, if_pending=True):
+                dropped = True
+            else:
+                self._books.spare()
+        return dropped
