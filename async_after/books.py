@@ -66,11 +66,21 @@ class Books:
             if first:
                 self._exchanges.add(exchange)
 
-    def move(self, before: CallbackState, after: CallbackState, was_waiting: bool) -> None:
+    def move(
+        self,
+        callback: Callback[Any],
+        before: CallbackState,
+        after: CallbackState,
+        was_waiting: bool,
+    ) -> None:
         counts = self._counts
         with self._lock:
             counts[before._value_] -= 1
             counts[after._value_] += 1
+            if after is CallbackState.RUNNING:
+                self._running[callback] = monotonic()
+            elif before is CallbackState.RUNNING:
+                self._running.pop(callback, None)
             if was_waiting:
                 self.waiting -= 1
                 self.begun += 1
@@ -89,12 +99,6 @@ class Books:
             latch, self._idle = self._idle, None
         latch.open()
 
-    def started(self, callback: Callback[Any]) -> None:
-        self._running[callback] = monotonic()
-
-    def ended(self, callback: Callback[Any]) -> None:
-        self._running.pop(callback, None)
-
     # Questions.
 
     def statistics(self, overdue: int) -> Statistics:
@@ -107,7 +111,8 @@ class Books:
             return [*self._exchanges]
 
     def running(self) -> list[Callback[Any]]:
-        return [*self._running.copy()]
+        with self._lock:
+            return [*self._running]
 
     def holds(self, exchange: Exchange) -> bool:
         return exchange in self._exchanges
@@ -132,17 +137,16 @@ class Books:
         """Those without a timeout that have been running for longer, once each;
         and in how many seconds to ask again, ``None`` for not at all."""
         now = monotonic()
-        found, soonest = [], None
-        for callback, since in self._running.copy().items():
-            if since is None or callback._timeout is not None:
-                continue
-            if now - since < seconds:
-                soonest = since  # the first that is left: they are in order
-                break
-            self._running[callback] = None
-            if callback.done():  # meanwhile, and nobody else will take it out
-                self._running.pop(callback, None)
-            else:
+        found: list[Callback[Any]] = []
+        soonest = None
+        with self._lock:
+            for callback, since in self._running.items():
+                if since is None or callback._timeout is not None:
+                    continue
+                if now - since < seconds:
+                    soonest = since  # the first that is left: they are in order
+                    break
+                self._running[callback] = None
                 found.append(callback)
         return found, None if soonest is None else soonest + seconds - now
 

@@ -39,9 +39,6 @@ class CallbackState(Enum):
     """The runner gave it up, at shutdown say. It is logged by name."""
 
 
-_NOT_DONE = frozenset({CallbackState.PENDING, CallbackState.RUNNING})
-
-
 class CallbackNotRun(Exception):
     """The callback ended without a result: it was cancelled, skipped or dropped."""
 
@@ -186,7 +183,8 @@ class Callback(Generic[R]):
 
     def done(self) -> bool:
         """Whether it has ended, in whichever way."""
-        return self._state not in _NOT_DONE
+        state = self._state
+        return state is not CallbackState.PENDING and state is not CallbackState.RUNNING
 
     def result(self) -> R:
         """The return value, without blocking.

@@ -6,7 +6,7 @@ which starts the next one when the last has ended.
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -162,9 +162,13 @@ class Dispatcher:
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
         self.admit: Callable[[Exchange, bool], None] = slots.books.admit
-        self.move: Callable[[CallbackState, CallbackState, bool], None] = slots.books.move
+        self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
+            slots.books.move
+        )
         self.queue: Callable[[int], None] = slots.books.queue
         self.idle: Callable[[Exchange], None] = slots.books.idle
+        self.refuse_overflow: Callable[[str], None] = slots.refuse_overflow
+        self.wait_for_room: Callable[[], Awaitable[None]] = slots.wait_for_room
         self.registered: Callable[[Callback[Any]], None] = slots.registered
         self.settled: Callable[[Callback[Any]], None] = slots.settled
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = slots.lending
@@ -173,12 +177,6 @@ class Dispatcher:
     def is_closed(self) -> bool:
         """Whether callbacks are not started any more."""
         return self.slots.is_closed
-
-    def refuse_overflow(self, name: str) -> None:
-        self.slots.refuse_overflow(name)
-
-    async def wait_for_room(self) -> None:
-        await self.slots.wait_for_room()
 
     def dispatch(self, exchange: Exchange) -> None:
         claims = exchange.claim()

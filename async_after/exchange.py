@@ -11,7 +11,7 @@ Promise 6, in_order: sequential callbacks are handed out first-in, first-out.
 Promise 14, late: what is registered after the end is dispatched at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from time import monotonic
@@ -87,7 +87,13 @@ class Host(Protocol):
     def admit(self, exchange: "Exchange", first: bool) -> None:
         """One more callback is pending; ``first``: the exchange had none unsettled."""
 
-    def move(self, before: CallbackState, after: CallbackState, was_waiting: bool) -> None:
+    def move(
+        self,
+        callback: Callback[Any],
+        before: CallbackState,
+        after: CallbackState,
+        was_waiting: bool,
+    ) -> None:
         """A callback has another state."""
 
     def queue(self, count: int) -> None:
@@ -107,10 +113,10 @@ class Host(Protocol):
     def settled(self, callback: Callback[Any]) -> None: ...
 
     def refuse_overflow(self, name: str) -> None:
-        """Raise ``RunnerFull`` if there is no room for callback ``name``, and the
-        runner is to say so."""
+        """Raise ``RunnerFull`` if there is no room for callback ``name``, and that
+        is what the runner is to do then."""
 
-    async def wait_for_room(self) -> None: ...
+    def wait_for_room(self) -> Awaitable[None]: ...
 
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
         """While inside, this running callback only waits for another one."""
@@ -288,7 +294,7 @@ class Exchange(Record):
     def _begin(self, registry: Registry, callback: Callback[Any]) -> None:
         callback._state = CallbackState.RUNNING
         registry.pending -= 1
-        self.host.move(CallbackState.PENDING, CallbackState.RUNNING, True)
+        self.host.move(callback, CallbackState.PENDING, CallbackState.RUNNING, True)
 
     def settle(
         self,
@@ -327,7 +333,7 @@ class Exchange(Record):
             if is_pending:
                 registry.pending -= 1
                 registry.bury()
-            self.host.move(before, state, is_pending and registry.is_over)
+            self.host.move(callback, before, state, is_pending and registry.is_over)
         del dropped
         self.host.settled(callback)
         if latch is not None:

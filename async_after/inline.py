@@ -6,7 +6,7 @@ once_or_accounted: they go through the same exchange and the same books.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,6 +22,14 @@ from .runner import Runner
 from .steps import CANCELLED_TASK
 
 
+def _never_full(name: str) -> None:
+    """An inline callback waits for no slot."""
+
+
+async def _always_room() -> None:
+    """The same."""
+
+
 def _no_slot(callback: Callback[Any]) -> AbstractContextManager[None]:
     """An inline callback has none to lend."""
     return nullcontext()
@@ -34,6 +42,8 @@ class InlineDispatcher(Dispatcher):
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = _no_slot
+        self.refuse_overflow: Callable[[str], None] = _never_full
+        self.wait_for_room: Callable[[], Awaitable[None]] = _always_room
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False
@@ -46,12 +56,6 @@ class InlineDispatcher(Dispatcher):
     def started(self, callback: Callback[Any]) -> None:
         # Nobody needs to be told what he is waiting for.
         self.slots.started(callback)
-
-    def refuse_overflow(self, name: str) -> None:
-        """They never wait for a slot."""
-
-    async def wait_for_room(self) -> None:
-        """There is always room."""
 
     def queued(self, exchange: Exchange) -> None:
         """Whoever runs those before it will find it."""

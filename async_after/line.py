@@ -20,7 +20,7 @@ class Line:
         self._lock = threading.Lock()
         self._used = 0
         self._waiting: deque[Unit] = deque()
-        self._lent: Counter[Callback[Any]] = Counter()
+        self.lent: Counter[Callback[Any]] = Counter()
 
     @property
     def used(self) -> int:
@@ -71,22 +71,21 @@ class Line:
         runner would never get to the one waited for. Its tasks may wait for
         several at once: it has one slot to lend."""
         with self._lock:
-            self._lent[callback] += 1
-            lends = self._lent[callback] == 1
+            self.lent[callback] += 1
+            lends = self.lent[callback] == 1
         if lends:
             self.release()
         try:
             yield
         finally:
             with self._lock:
-                if callback in self._lent:
-                    self._lent[callback] -= 1
-                    if not self._lent[callback]:
-                        del self._lent[callback]
+                if callback in self.lent:
+                    self.lent[callback] -= 1
+                    if not self.lent[callback]:
+                        del self.lent[callback]
                         self._used += 1
 
     def ended(self, callback: Callback[Any]) -> None:
-        if self._lent:
-            with self._lock:
-                # Whoever still waits in its name has no slot to take back.
-                self._used += 1 if self._lent.pop(callback, 0) else 0
+        with self._lock:
+            # Whoever still waits in its name has no slot to take back.
+            self._used += 1 if self.lent.pop(callback, 0) else 0

@@ -32,26 +32,28 @@ class _Registrar:
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Callback[Any]:
         is_coroutine = self.check(func)
+        name = self._options.name or name_of(func)
         exchange = self._exchange or current_exchange.get()
         if exchange is None:
-            _refuse_outside(func, self._options)
+            _refuse_outside(name)
             with exchange_scope() as scope:
-                return self._add(scope, is_coroutine, func, args, kwargs)
-        exchange.host.refuse_overflow(self._options.name or name_of(func))
-        return self._add(exchange, is_coroutine, func, args, kwargs)
+                return self._add(scope, name, is_coroutine, func, args, kwargs)
+        exchange.host.refuse_overflow(name)
+        return self._add(exchange, name, is_coroutine, func, args, kwargs)
 
     async def _aregister(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Callback[Any]:
         is_coroutine = self.check(func)
+        name = self._options.name or name_of(func)
         exchange = self._exchange or current_exchange.get()
         if exchange is None:
-            _refuse_outside(func, self._options)
+            _refuse_outside(name)
             async with exchange_scope() as scope:
-                return self._add(scope, is_coroutine, func, args, kwargs)
-        exchange.host.refuse_overflow(self._options.name or name_of(func))
+                return self._add(scope, name, is_coroutine, func, args, kwargs)
+        exchange.host.refuse_overflow(name)
         await exchange.host.wait_for_room()
-        return self._add(exchange, is_coroutine, func, args, kwargs)
+        return self._add(exchange, name, is_coroutine, func, args, kwargs)
 
     def check(self, func: Callable[..., Any]) -> bool:
         """Whether ``func`` is a coroutine function; raises for what cannot be registered."""
@@ -64,15 +66,14 @@ class _Registrar:
     def _add(
         self,
         exchange: Exchange,
+        name: str,
         is_coroutine: bool,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Callback[Any]:
         task = Task(func, args, kwargs, copy_context(), threading.get_ident())
-        options = self._options
-        name = options.name or name_of(func)
-        callback: Callback[Any] = Callback(exchange, name, options, is_coroutine, task)
+        callback: Callback[Any] = Callback(exchange, name, self._options, is_coroutine, task)
         exchange.add(callback)
         return callback
 
@@ -160,7 +161,8 @@ class AfterResponseWithOutcome(_Registrar):
 
     def on(self, exchange: Exchange, func: Callable[[Outcome], Any]) -> Callback[Any]:
         """Register on this exchange. For adapters."""
-        return self._add(exchange, self.check(func), func, (), {})
+        name = self._options.name or name_of(func)
+        return self._add(exchange, name, self.check(func), func, (), {})
 
 
 class AsyncAfterResponse(_Registrar):
@@ -229,9 +231,9 @@ aafter_response: AsyncAfterResponse = AsyncAfterResponse(Options())
 """The same, from async code."""
 
 
-def _refuse_outside(func: Callable[..., Any], options: Options) -> None:
+def _refuse_outside(name: str) -> None:
     if conf.setting("outside_request") == "raise":
-        raise NoActiveExchange(options.name or name_of(func))
+        raise NoActiveExchange(name)
 
 
 def _exchange_of(request: Any) -> Exchange:

@@ -8,7 +8,7 @@ from collections import deque
 from threading import Lock
 from typing import Any
 
-from .callback import Callback
+from .callback import Callback, CallbackState
 from .outcome import Outcome
 from .waiting import Latch
 
@@ -64,9 +64,13 @@ class Registry:
 
     def head(self) -> Callback[Any] | None:
         """The next sequential callback that is pending."""
-        while self.sequential and self.sequential[0].done():
-            self.sequential.popleft()
-        return self.sequential[0] if self.sequential else None
+        sequential = self.sequential
+        while sequential:
+            callback = sequential[0]
+            if callback._state is CallbackState.PENDING:
+                return callback
+            sequential.popleft()
+        return None
 
     def bury(self) -> None:
         """A waiting callback was cancelled or replaced: keep the lists in

@@ -37,6 +37,7 @@ class Room:
         self._bounds = bounds
         self._lock = threading.Lock()
         self._latch: Latch | None = None
+        self.is_awaited: bool = False
         self._pace = Pace(1, 60.0)
         self.losses: Losses = Losses(Pace(1, 1.0))
         """Those that are dropped for want of room: logged at most once a second."""
@@ -44,9 +45,10 @@ class Room:
     def _is_full(self) -> bool:
         return self._books.waiting >= self._bounds().pending_limit
 
-    def refuse_overflow(self, name: str) -> None:
+    def refuse(self, name: str) -> None:
+        """Raise ``RunnerFull`` if there is none for one more."""
         bounds = self._bounds()
-        if bounds.overflow == "raise" and self._is_full():
+        if self._is_full():
             raise RunnerFull(
                 f"after_response({name}): the runner is full, and this callback is not registered:"
                 f" {self._books.waiting} callbacks of finished requests wait to start"
@@ -65,6 +67,7 @@ class Room:
             with self._lock:
                 if self._latch is None:
                     self._latch = Latch()
+                    self.is_awaited = True
                 latch = self._latch
             begun = self._books.begun
             if not self._is_full() or await latch.wait(STALLED):
@@ -74,10 +77,11 @@ class Room:
 
     def look(self) -> None:
         """A callback has begun or ended: is there room for those that wait?"""
-        if self._latch is None or self._is_full():
+        if self._is_full():
             return
         with self._lock:
             latch, self._latch = self._latch, None
+            self.is_awaited = False
         if latch is not None:
             latch.open()
 

@@ -166,7 +166,8 @@ class Runner:
 
     def refuse_overflow(self, name: str) -> None:
         self._refresh()
-        self._room.refuse_overflow(name)
+        if self._bounds.overflow == "raise":
+            self._room.refuse(name)
 
     async def wait_for_room(self) -> None:
         await self._room.wait()
@@ -187,15 +188,16 @@ class Runner:
             tell(self._bounds.instruments, "registered", callback)
 
     def started(self, callback: Callback[Any]) -> None:
-        self.books.started(callback)
-        self._room.look()
+        if self._room.is_awaited:
+            self._room.look()
         if self._bounds.instruments:
             tell(self._bounds.instruments, "started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
-        self.books.ended(callback)
-        self._line.ended(callback)
-        self._room.look()
+        if self._line.lent:
+            self._line.ended(callback)
+        if self._room.is_awaited:
+            self._room.look()
         if callback.state is CallbackState.DROPPED:
             losses = self._room.losses if callback._reason is FULL else self._losses
             losses.add(callback)

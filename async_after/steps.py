@@ -82,6 +82,7 @@ class Steps(Coroutine[Any, Any, None]):
         "_ending",
         "_has_suspended",
         "_lane",
+        "_lanes",
         "_timer",
         "_unit",
         "task",
@@ -90,6 +91,7 @@ class Steps(Coroutine[Any, Any, None]):
     def __init__(self, lane: LoopLane, unit: Unit, callback: Callback[Any]) -> None:
         self._lane = lane
         self._unit = unit
+        self._lanes = (callback.home,)
         self._timer: asyncio.TimerHandle | None = None
         self._has_suspended = False
         # Not loop.create_task: an eager task factory would run the callback
@@ -173,10 +175,13 @@ class Steps(Coroutine[Any, Any, None]):
                 result, error = None, raised
             else:
                 self._has_suspended = True
-                self._measure(began, time.monotonic())
+                now = time.monotonic()
+                if now - began > _TURN:
+                    self._lane.slow_step(self._callback, now - began)
                 return waiting_for
             now = time.monotonic()
-            self._measure(began, now)
+            if now - began > _TURN:
+                self._lane.slow_step(self._callback, now - began)
             began = now
             if self._ending is None:
                 self._ending = result, error
@@ -185,7 +190,6 @@ class Steps(Coroutine[Any, Any, None]):
                     self._coroutine = leaving
                     step, argument = leaving.send, None
                     continue
-            home = self._callback.home
             self._settle()
             interrupt = self._ending[1]
             self._ending = error = None
@@ -196,7 +200,7 @@ class Steps(Coroutine[Any, Any, None]):
             if self._has_suspended or self.task.cancelling():
                 self._end()
                 raise StopIteration
-            following = self._unit.take((home,))
+            following = self._unit.take(self._lanes)
             if following is None:
                 self._end()
                 raise StopIteration
@@ -204,10 +208,6 @@ class Steps(Coroutine[Any, Any, None]):
             if now - turn_began > _TURN:
                 return None  # as asyncio.sleep(0): send() comes again
             step, argument = self._first, None
-
-    def _measure(self, began: float, ended: float) -> None:
-        if ended - began > _TURN:
-            self._lane.slow_step(self._callback, ended - began)
 
     def _first(self, _: None) -> Any:
         """The first step of a callback, in its context."""

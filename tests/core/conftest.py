@@ -143,7 +143,13 @@ class RecordingHost:
         assert self.is_busy, "idle twice"
         self.is_busy = False
 
-    def move(self, before: CallbackState, after: CallbackState, was_waiting: bool) -> None:
+    def move(
+        self,
+        callback: Callback[Any],
+        before: CallbackState,
+        after: CallbackState,
+        was_waiting: bool,
+    ) -> None:
         assert before is not after
         self.waiting -= was_waiting
         assert self.waiting >= 0, "more began than waited"
