@@ -231,6 +231,10 @@ async def _hold(
 
 
 async def _wait_for_all(runner: Runner) -> None:
+    runner.reports.waiting(
+        "the server has cancelled the last request that is held (it is shutting down, or has lost"
+        f" patience): waiting up to {runner.wait_timeout} s, unless the process ends before,"
+    )
     deadline = time.monotonic() + runner.wait_timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
@@ -239,7 +243,7 @@ async def _wait_for_all(runner: Runner) -> None:
         except asyncio.CancelledError:
             # daphne cancels again each second.
             continue
-    runner.warn_of_unsettled(
+    runner.reports.unsettled(
         f"the server has cancelled its request {runner.wait_timeout} s ago, and it is lost if the"
         " server is shutting down"
     )

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from . import reports
 from .background import BackgroundLoop
 from .books import Books
 from .callback import Callback, CallbackState, Lane
@@ -17,15 +18,13 @@ from .calling import run_in_thread
 from .exchange import Exchange
 from .instrumentation import logger
 from .lanes import InlineLane, LoopLane
+from .reports import Reports
 from .threads import WorkerPool
 from .timers import Timers
 from .waiting import Latch
 
 _LOOPS: tuple[Lane, ...] = ("loop", "background")
 _THREADS: tuple[Lane, ...] = ("threads",)
-
-LONG = 60.0
-"""Seconds after which a callback without a timeout is named in the log."""
 
 CLOSED_RUNNER = "the runner has shut down"
 
@@ -37,6 +36,7 @@ class Slots(Protocol):
     timers: Timers
     background: BackgroundLoop
     books: Books
+    reports: Reports
     is_closed: bool
 
     def registered(self, callback: Callback[Any]) -> None: ...
@@ -50,7 +50,6 @@ class Slots(Protocol):
     def limit_waiting(self, exchange: Exchange, concurrent: list[Callback[Any]]) -> None: ...
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
     def slow_step(self, callback: Callback[Any], seconds: float) -> None: ...
-    def name_long_ones(self) -> float | None: ...
 
 
 class Unit:
@@ -237,11 +236,11 @@ class Dispatcher:
         self.slots.started(callback)
         if not self._is_watching:
             self._is_watching = True
-            self._watch_in(LONG)
+            self._watch_in(reports.LONG)
 
     def _watch(self) -> None:
         self._is_watching = False  # before the look, so that no start goes unseen
-        seconds = self.slots.name_long_ones()
+        seconds = self.slots.reports.long_ones()
         if seconds is not None and not self._is_watching:
             self._is_watching = True
             self._watch_in(seconds)

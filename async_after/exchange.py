@@ -255,6 +255,7 @@ class Exchange(Record):
             return []
         with registry.lock:
             claims, registry.claims = registry.claims, []
+            registry.handed.update((claim, None) for claim in claims if claim is not None)
             return claims
 
     def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
@@ -288,6 +289,7 @@ class Exchange(Record):
         with registry.lock:
             if callback._state is not CallbackState.PENDING:
                 return False
+            registry.handed.pop(callback, None)
             self._begin(registry, callback)
             return True
 
@@ -332,6 +334,7 @@ class Exchange(Record):
             is_pending = before is CallbackState.PENDING
             if is_pending:
                 registry.pending -= 1
+                registry.handed.pop(callback, None)
                 registry.bury()
             self.host.move(callback, before, state, is_pending and registry.is_over)
         del dropped
@@ -354,12 +357,12 @@ class Exchange(Record):
         return True
 
     def pending(self) -> list[Callback[Any]]:
-        """Those not yet handed out. For the runner at shutdown."""
+        """Those that have not begun. For the runner at shutdown."""
         registry = self._registry
         if registry is None:
             return []
         with registry.lock:
-            waiting = [*registry.sequential, *filter(None, registry.claims)]
+            waiting = [*registry.sequential, *filter(None, registry.claims), *registry.handed]
         return [callback for callback in waiting if callback.state is CallbackState.PENDING]
 
     def newest(self) -> Callback[Any] | None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from .callback import Callback
@@ -29,19 +30,27 @@ class Pace:
             return self._count <= self._times
 
 
+Later = Callable[[float, Callable[[], None]], object]
+"""Calls a function in so many seconds."""
+
+
 class Losses:
     """Logs each dropped callback in a line of its own, as far as the pace
-    allows. Those that got none are named in the next line: no one is left out."""
+    allows. Those that got none are named a second later: no one is left out."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, later: Later) -> None:
         self._pace = pace
+        self._later = later
         self._lock = threading.Lock()
         self._unsaid: Counter[str] = Counter()
 
     def add(self, callback: Callback[Any]) -> None:
         if not self._pace.is_due():
             with self._lock:
+                is_first = not self._unsaid
                 self._unsaid[callback.name] += 1
+            if is_first:
+                self._later(1.0, self.say_rest)
             return
         rest = self._take_rest()
         before = f" (since the last such line: {rest})" if rest else ""

@@ -20,6 +20,7 @@ class Registry:
     __slots__ = (
         "claims",
         "dead",
+        "handed",
         "has_chain",
         "is_over",
         "keyed",
@@ -42,6 +43,8 @@ class Registry:
         ``None`` once for the chain of the sequential ones."""
         self.has_chain: bool = False
         """The chain stands in ``claims``, or somebody is taking it."""
+        self.handed: dict[Callback[Any], None] = {}
+        """Concurrent callbacks that were claimed, and have not begun."""
         self.keyed: dict[object, Callback[Any]] = {}
         self.unsettled: int = 0
         self.pending: int = 0

@@ -13,7 +13,7 @@ from .callback import Callback
 from .conf import Bounds
 from .exchange import Exchange, current_callback
 from .instrumentation import log
-from .losses import Losses, Pace
+from .losses import Later, Losses, Pace
 from .waiting import Latch
 
 STALLED = 5.0
@@ -32,14 +32,14 @@ class RunnerFull(RuntimeError):
 class Room:
     """The room for waiting callbacks."""
 
-    def __init__(self, books: Books, bounds: Callable[[], Bounds]) -> None:
+    def __init__(self, books: Books, bounds: Callable[[], Bounds], later: Later) -> None:
         self._books = books
         self._bounds = bounds
         self._lock = threading.Lock()
         self._latch: Latch | None = None
         self.is_awaited: bool = False
         self._pace = Pace(1, 60.0)
-        self.losses: Losses = Losses(Pace(1, 1.0))
+        self.losses: Losses = Losses(Pace(1, 1.0), later)
         """Those that are dropped for want of room: logged at most once a second."""
 
     def _is_full(self) -> bool:

@@ -18,18 +18,16 @@ from .background import BackgroundLoop
 from .books import Books, Statistics
 from .callback import Callback, CallbackState
 from .conf import Bounds, Overflow
-from .dispatch import CLOSED_RUNNER, LONG, LoopDispatcher, ThreadDispatcher, Unit
+from .dispatch import CLOSED_RUNNER, LoopDispatcher, ThreadDispatcher, Unit
 from .exchange import Exchange, current_callback, current_exchange
 from .instrumentation import Instrument, log, log_ended, logger, tell
 from .line import Line
-from .losses import Losses, Pace
+from .reports import Reports
 from .room import FULL, Room
 from .threads import WorkerPool
 from .timers import Timers
 
 _DEFAULT = Bounds()
-
-_MANY_NAMES = 1000
 
 
 class Runner:
@@ -84,14 +82,13 @@ class Runner:
         self.background: BackgroundLoop = BackgroundLoop(self.pool)
         self.books: Books = Books()
         self._line = Line(lambda: self._bounds.limit)
-        self._room = Room(self.books, lambda: self._bounds)
+        self._room = Room(self.books, lambda: self._bounds, self.timers.call_later)
+        self.reports: Reports = Reports(self.books, self.timers.call_later)
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self._threads = ThreadDispatcher(self)
         self._apps = 0
         self.is_closed: bool = False
-        self._losses = Losses(Pace(1000, 1.0))
-        self._slow: set[str] = set()
 
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
@@ -135,18 +132,6 @@ class Runner:
     def wait_timeout(self) -> float:
         self._refresh()
         return self._bounds.wait_timeout
-
-    def warn_of_unsettled(self, why: str, of: Exchange | None = None) -> None:
-        """Name what is pending or running (``of`` this exchange): it may be lost."""
-        for callback in self._unsettled():
-            if of is None or callback._owner is of:
-                log(
-                    "warning",
-                    "callback %s is %s; %s",
-                    callback.describe(),
-                    callback.state.value,
-                    why,
-                )
 
     # For dispatchers and units (``dispatch.Slots``).
 
@@ -199,7 +184,7 @@ class Runner:
         if self._room.is_awaited:
             self._room.look()
         if callback.state is CallbackState.DROPPED:
-            losses = self._room.losses if callback._reason is FULL else self._losses
+            losses = self._room.losses if callback._reason is FULL else self.reports.losses
             losses.add(callback)
         elif callback.state is not CallbackState.SUCCEEDED:
             log_ended(callback)
@@ -207,34 +192,7 @@ class Runner:
             tell(self._bounds.instruments, "ended", callback)
 
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
-        """A coroutine function has held its event loop: name it, once."""
-        limit = self._bounds.slow_step
-        if limit is None or seconds <= limit or callback.name in self._slow:
-            return
-        if len(self._slow) >= _MANY_NAMES:  # somebody makes up a name for each
-            self._slow.clear()
-        self._slow.add(callback.name)
-        log(
-            "warning",
-            "callback %s blocked the event loop for %.2f s in one step (slow_step=%s): no request"
-            " was served meanwhile. Make it a plain def, which runs in a thread, or register it"
-            ' with using(lane="background"). It is named only once.',
-            callback.describe(),
-            seconds,
-            limit,
-        )
-
-    def name_long_ones(self) -> float | None:
-        """Log the callbacks that run very long; in how many seconds to look again."""
-        found, again = self.books.long_running(LONG)
-        for callback in found:
-            log(
-                "warning",
-                "callback %s has been running for %s s, and has no timeout",
-                callback.describe(),
-                round(LONG),
-            )
-        return again
+        self.reports.slow_step(callback, seconds, self._bounds.slow_step)
 
     def _refresh(self) -> None:
         """Look what the bounds are now. Those of a runner of one's own are fixed."""
@@ -322,7 +280,7 @@ class Runner:
                 callback._owner.drop(callback, reason)
         self.is_closed = True
         self._room.losses.say_rest()
-        self._losses.say_rest()
+        self.reports.losses.say_rest()
         dropped = self.statistics().dropped - dropped_before
         if dropped:
             log("error", "shutdown: %s callback(s) were lost, as named above", dropped)
@@ -333,11 +291,6 @@ class Runner:
     def _drop_pending(self, exchange: Exchange, reason: str) -> None:
         for callback in exchange.pending():
             exchange.drop(callback, reason, if_pending=True)
-
-    def _unsettled(self) -> list[Callback[Any]]:
-        """All that are pending or running."""
-        pending = [c for exchange in self.books.exchanges() for c in exchange.pending()]
-        return [*self.books.running(), *pending]
 
     def _refuse_deadlock(self) -> None:
         callback = current_callback.get()

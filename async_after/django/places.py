@@ -159,7 +159,7 @@ class _ASGIServer(_Server):
             return
         timeout = self._runner.wait_timeout
         if not exchange.idle_latch().wait_in_thread(timeout):
-            self._runner.warn_of_unsettled(
+            self._runner.reports.unsettled(
                 f"its request was kept for wait_timeout={timeout} s and is let go now: it is lost"
                 " if the server shuts down before it ends. An application that is wrapped in"
                 " async_after.asgi waits for it at shutdown",

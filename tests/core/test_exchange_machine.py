@@ -308,7 +308,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             settled = self.exchange.settle(callback, CallbackState.DROPPED, expected=PENDING)
             assert settled
         for record in self.records:
-            if record.state is PENDING and record not in self.singles:
+            if record.state is PENDING:
                 record.state = CallbackState.DROPPED
 
     def sequential(self) -> list[Record]:

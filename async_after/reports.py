@@ -1,0 +1,72 @@
+"""What a runner says of its callbacks in the log, each thing at its pace.
+
+Promise 10, drained: each lost callback is logged by name.
+"""
+
+from collections import Counter
+from typing import Any
+
+from .books import Books
+from .callback import Callback
+from .exchange import Exchange
+from .instrumentation import log
+from .losses import Later, Losses, Pace
+
+LONG = 60.0
+"""Seconds after which a callback without a timeout is named."""
+
+_MANY_NAMES = 1000
+
+
+class Reports:
+    def __init__(self, books: Books, later: Later) -> None:
+        self._books = books
+        self._slow: set[str] = set()
+        self.losses: Losses = Losses(Pace(1000, 1.0), later)
+
+    def slow_step(self, callback: Callback[Any], seconds: float, limit: float | None) -> None:
+        """A coroutine function has held its event loop: name it, once."""
+        if limit is None or seconds <= limit or callback.name in self._slow:
+            return
+        if len(self._slow) >= _MANY_NAMES:  # somebody makes up a name for each
+            self._slow.clear()
+        self._slow.add(callback.name)
+        log(
+            "warning",
+            "callback %s blocked the event loop for %.2f s in one step (slow_step=%s): no request"
+            " was served meanwhile. Make it a plain def, which runs in a thread, or register it"
+            ' with using(lane="background"). It is named only once.',
+            callback.describe(),
+            seconds,
+            limit,
+        )
+
+    def long_ones(self) -> float | None:
+        """Name the callbacks that run very long; in how many seconds to look again."""
+        found, again = self._books.long_running(LONG)
+        for callback in found:
+            log(
+                "warning",
+                "callback %s has been running for %.0f s, and has no timeout",
+                callback.describe(),
+                LONG,
+            )
+        return again
+
+    def unsettled(self, why: str, of: Exchange | None = None) -> None:
+        """Name what is pending or running (``of`` this exchange): it may be lost."""
+        for callback in self._unsettled():
+            if of is None or callback._owner is of:
+                described, state = callback.describe(), callback.state.value
+                log("warning", "callback %s is %s; %s", described, state, why)
+
+    def waiting(self, why: str) -> None:
+        """The same in one line, where they will most likely end in time."""
+        names = Counter(callback.name for callback in self._unsettled())
+        if names:
+            listed = ", ".join(f"{count} x {name}" for name, count in names.most_common())
+            log("warning", "%s for %s callback(s): %s", why, names.total(), listed)
+
+    def _unsettled(self) -> list[Callback[Any]]:
+        pending = [c for exchange in self._books.exchanges() for c in exchange.pending()]
+        return [*self._books.running(), *pending]
