@@ -91,7 +91,8 @@ class Steps(Coroutine[Any, Any, None]):
     def __init__(self, lane: LoopLane, unit: Unit, callback: Callback[Any]) -> None:
         self._lane = lane
         self._unit = unit
-        self._lanes = (callback.home,)
+        # Of a plain function it is the coroutine that it has returned.
+        self._lanes: tuple[Lane] = ("background" if callback.home == "background" else "loop",)
         self._timer: asyncio.TimerHandle | None = None
         self._has_suspended = False
         # Not loop.create_task: an eager task factory would run the callback
