@@ -15,7 +15,7 @@ from typing import Any
 from . import conf
 from .callback import Options
 from .dispatch import LoopDispatcher
-from .exchange import KEY, Exchange, current_exchange, inside
+from .exchange import KEY, Exchange, current_exchange, inside, running_callback
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
 from .runner import Runner, get_runner
@@ -102,7 +102,10 @@ class AfterResponseMiddleware:
             dispatcher.dispatch_soon(exchange)
             hold = self._released is not loop if self._hold is None else self._hold
             if hold and exchange.is_complete:
-                await _hold(self.runner, dispatcher, exchange, is_inner=parent is not None)
+                # A parent that has ended is none: a server may start a pipelined
+                # request in the context of the one before (daphne, uvicorn).
+                is_inner = parent is not None and not parent.is_ended
+                await _hold(self.runner, dispatcher, exchange, is_inner=is_inner)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -219,8 +222,11 @@ async def _hold(
     one is held; the last one waits for the whole runner first.
     """
     dispatcher.held += 1
+    is_inner = is_inner or running_callback() is not None
     try:
-        await exchange.idle_latch().wait()
+        # A callback that has made this request needs no slot meanwhile.
+        with exchange.lending():
+            await exchange.idle_latch().wait()
     except asyncio.CancelledError:
         # One inside another exchange was not cancelled by a server.
         if dispatcher.held == 1 and not is_inner:
@@ -296,6 +302,7 @@ class _Lifespan:
             if not self._is_attached:
                 self._is_attached = True
                 runner.attach()
+                self._middleware._dispatcher = None
         elif message["type"] == "lifespan.shutdown":
             self._is_shutting_down = True
             if self._leave():

@@ -40,7 +40,7 @@ class BackgroundLoop:
             lane.loop.call_soon_threadsafe(lane.loop.stop)
 
     def _open(self) -> LoopLane:
-        lane = LoopLane(asyncio.new_event_loop(), self._pool)
+        lane = _BackgroundLane(asyncio.new_event_loop(), self._pool)
         thread = threading.Thread(
             target=_serve, args=(lane,), name="async_after background loop", daemon=True
         )
@@ -50,6 +50,12 @@ class BackgroundLoop:
             lane.loop.close()
             raise
         return lane
+
+
+class _BackgroundLane(LoopLane):
+    def is_ending(self) -> bool:
+        # It ends when nothing is left; a lonely task that is cancelled says nothing.
+        return False
 
 
 def _serve(lane: LoopLane) -> None:

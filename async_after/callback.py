@@ -135,6 +135,7 @@ class Callback(Generic[R]):
         "__weakref__",
         "_exception",
         "_latch",
+        "_number",
         "_owner",
         "_reason",
         "_result",
@@ -169,6 +170,8 @@ class Callback(Generic[R]):
         """The lane it runs in, where there are lanes."""
         self._result: Any = None
         self._exception: BaseException | None = None
+        # Which one of its exchange.
+        self._number = 0
         # Why it was dropped.
         self._reason: str | None = None
 

@@ -37,8 +37,9 @@ class Slots(Protocol):
     background: BackgroundLoop
     books: Books
     reports: Reports
-    is_closed: bool
+    threads: "ThreadDispatcher"
 
+    def dispatcher(self, loop: asyncio.AbstractEventLoop) -> "LoopDispatcher": ...
     def registered(self, callback: Callback[Any]) -> None: ...
     def started(self, callback: Callback[Any]) -> None: ...
     def settled(self, callback: Callback[Any]) -> None: ...
@@ -47,7 +48,7 @@ class Slots(Protocol):
     async def wait_for_room(self) -> None: ...
     def submit(self, unit: "Unit") -> None: ...
     def release(self) -> None: ...
-    def limit_waiting(self, exchange: Exchange, concurrent: list[Callback[Any]]) -> None: ...
+    def limit_waiting(self, exchange: Exchange) -> None: ...
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
     def slow_step(self, callback: Callback[Any], seconds: float) -> None: ...
 
@@ -61,11 +62,15 @@ class Unit:
         self._dispatcher = dispatcher
         self.exchange: Exchange = exchange
 
+    def is_closed(self) -> bool:
+        """Whether callbacks are not started any more."""
+        return self._dispatcher.is_shut
+
     def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         """The next callback to run, RUNNING, if it belongs to one of these
         lanes; those not wanted are SKIPPED on the way."""
         exchange = self.exchange
-        if self._dispatcher.is_closed():
+        if self.is_closed():
             self.drop(CLOSED_RUNNER)
         while (callback := self._next(lanes)) is not None:
             if callback.options.when == "always" or callback.options.wants(exchange.sealed):
@@ -171,23 +176,31 @@ class Dispatcher:
         self.registered: Callable[[Callback[Any]], None] = slots.registered
         self.settled: Callable[[Callback[Any]], None] = slots.settled
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = slots.lending
+        self.is_closing: bool = False
+        """The runner is being closed, for this dispatcher's exchanges too."""
+        self.is_shut: bool = False
+        """It is closed: their callbacks are not started any more."""
         self._is_watching = False
 
-    def is_closed(self) -> bool:
-        """Whether callbacks are not started any more."""
-        return self.slots.is_closed
-
     def dispatch(self, exchange: Exchange) -> None:
-        claims = exchange.claim()
-        for callback in claims:
+        heir = self._heir() if self.is_shut else self
+        if heir is not self:
+            exchange.host = heir
+            heir.dispatch(exchange)
+            return
+        for callback in exchange.claim():
             if callback is None:
                 self.slots.submit(Unit(self, exchange))
             else:
                 self.slots.submit(SingleUnit(self, exchange, callback))
-        self.slots.limit_waiting(exchange, [c for c in claims if c is not None])
+        self.slots.limit_waiting(exchange)
+
+    def _heir(self) -> "Dispatcher":
+        """Who has come after this one, if the runner was opened again since."""
+        return self
 
     def queued(self, exchange: Exchange) -> None:
-        self.slots.limit_waiting(exchange, [])
+        self.slots.limit_waiting(exchange)
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
         """Start a RUNNING callback on its loop; ``False`` if that cannot be
@@ -267,6 +280,9 @@ class LoopDispatcher(Dispatcher):
         except RuntimeError:  # the loop is closed: it is accounted for at once
             self.dispatch(exchange)
 
+    def _heir(self) -> Dispatcher:
+        return self if self.loop.is_closed() else self.slots.dispatcher(self.loop)
+
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
         if callback.home == "background":
             return self.slots.background.start(unit, callback)
@@ -283,6 +299,9 @@ class LoopDispatcher(Dispatcher):
 class ThreadDispatcher(Dispatcher):
     """For exchanges without an event loop: coroutine functions run on the
     runner's background loop."""
+
+    def _heir(self) -> Dispatcher:
+        return self.slots.threads
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
         return self.slots.background.start(unit, callback)

@@ -33,6 +33,12 @@ current_callback: ContextVar["Callback[Any] | None"] = ContextVar(
 )
 
 
+def running_callback() -> "Callback[Any] | None":
+    """The callback that this is called in, if it has not ended."""
+    callback = current_callback.get()
+    return callback if callback is not None and not callback.done() else None
+
+
 def key_holder(request: Any) -> dict[str, Any] | None:
     """The mapping that ``KEY`` stands in: an ASGI scope or a WSGI environ, or
     that of a Django or Starlette request."""
@@ -223,6 +229,8 @@ class Exchange(Record):
                 replaced = registry.keyed.get(key)
                 registry.keyed[key] = callback
             self.host.admit(self, not registry.unsettled)
+            registry.registered += 1
+            callback._number = registry.registered
             registry.unsettled += 1
             registry.pending += 1
             is_late = self._is_ended
@@ -366,12 +374,16 @@ class Exchange(Record):
         return [callback for callback in waiting if callback.state is CallbackState.PENDING]
 
     def newest(self) -> Callback[Any] | None:
-        """The last sequential callback that is pending."""
+        """The pending one that was registered last."""
         registry = self._registered()
         with registry.lock:
             while registry.sequential and registry.sequential[-1].done():
                 registry.sequential.pop()
-            return registry.sequential[-1] if registry.sequential else None
+            sequential = registry.sequential[-1] if registry.sequential else None
+            concurrent = next(reversed(registry.handed), None)
+            if sequential is None or concurrent is None:
+                return sequential or concurrent
+            return max(sequential, concurrent, key=lambda callback: callback._number)
 
     def idle_latch(self) -> Latch:
         """Opens when the exchange has ended and no callback is left."""
@@ -444,8 +456,8 @@ class Exchange(Record):
                     " concurrent=True, or await the function itself."
                 )
             ancestor = ancestor.parent
-        waiting = current_callback.get()
-        if waiting is None or waiting._state is not CallbackState.RUNNING:
+        waiting = running_callback()
+        if waiting is None:
             return
         both_in_line = not waiting.options.concurrent and not callback.options.concurrent
         if waiting is callback or (waiting._owner is self and both_in_line):
@@ -457,10 +469,8 @@ class Exchange(Record):
 
     def lending(self) -> AbstractContextManager[None]:
         """While inside, the current callback, of whichever exchange, only waits."""
-        waiting = current_callback.get()
-        if waiting is None or waiting._state is not CallbackState.RUNNING:
-            return nullcontext()
-        return waiting._owner.lend(waiting)
+        waiting = running_callback()
+        return nullcontext() if waiting is None else waiting._owner.lend(waiting)
 
     def lend(self, callback: Callback[Any]) -> AbstractContextManager[None]:
         return self.host.lending(callback)

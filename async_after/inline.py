@@ -50,9 +50,6 @@ class InlineDispatcher(Dispatcher):
         self._parent = current_exchange.get()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def is_closed(self) -> bool:
-        return False  # somebody waits for them
-
     def started(self, callback: Callback[Any]) -> None:
         # Nobody needs to be told what he is waiting for.
         self.slots.started(callback)

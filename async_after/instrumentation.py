@@ -5,6 +5,7 @@ name and the exchange's method, path and status; an instrument that raises
 harms nobody. Promise 15, discreet: nothing else of the exchange is logged.
 """
 
+import _thread
 import logging
 import traceback
 from collections.abc import Sequence
@@ -36,8 +37,9 @@ def log(level: str, message: str, *arguments: object, **more: Any) -> None:
     settled all the same. ``level``: the name of the logger's method."""
     try:
         getattr(logger, level)(message, *arguments, **more)
-    except Exception:
+    except BaseException as error:
         traceback.print_exc()
+        _pass_on(error)
 
 
 def log_ended(callback: Callback[Any]) -> None:
@@ -57,10 +59,19 @@ def tell(instruments: Sequence[Instrument], event: str, callback: Callback[Any])
     for instrument in instruments:
         try:
             getattr(instrument, event)(callback)
-        except Exception:
-            logger.exception(
+        except BaseException as error:  # a CancelledError, say: nobody here is cancelled
+            log(
+                "error",
                 "instrument %s failed at %s of callback %s",
                 type(instrument).__name__,
                 event,
                 callback.describe(),
+                exc_info=error,
             )
+            _pass_on(error)
+
+
+def _pass_on(error: BaseException) -> None:
+    """Ctrl-C is for the program, and must not cut our own work short."""
+    if isinstance(error, KeyboardInterrupt):
+        _thread.interrupt_main()

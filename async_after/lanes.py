@@ -57,6 +57,10 @@ class InlineLane:
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
         pass
 
+    def is_ending(self) -> bool:
+        # As at the end of asyncio.run, which runs no new task.
+        return all(task.cancelling() for task in asyncio.all_tasks(self.loop))
+
 
 class LoopLane(InlineLane):
     """Runs coroutine functions on an event loop that goes on, each with caches

@@ -4,6 +4,7 @@ Promise 10, drained: at the exit of the interpreter what is left is waited for,
 and named. (Whoever speaks lifespan has drained its runner long before.)
 """
 
+import importlib
 import os
 import threading
 from _thread import LockType
@@ -23,6 +24,14 @@ class Living(Protocol):
 _all: "WeakSet[Living]" = WeakSet()
 making: LockType = threading.Lock()
 """For the moments in which something is made that there is one of."""
+
+
+def has_other_threads() -> bool:
+    """Whether there are threads besides the main one and our own."""
+    return any(
+        thread is not threading.main_thread() and not thread.name.startswith("async_after")
+        for thread in threading.enumerate()
+    )
 
 
 def look_after(living: Living) -> None:
@@ -49,7 +58,11 @@ def _register_at_exit() -> None:
     and threads that a callback needs may be gone. This is what
     ``concurrent.futures`` itself uses. From Python 3.12 on no thread can be
     started there any more (gh-104690), so that callbacks which need one are lost.
+
+    The last one that is registered is called first. ``concurrent.futures.thread`` shuts all
+    executors there, so it must be loaded before.
     """
+    importlib.import_module("concurrent.futures.thread")
     threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 
 

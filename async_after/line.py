@@ -59,11 +59,12 @@ class Line:
             while self._waiting and self._waiting[-1].is_empty():
                 self._waiting.pop()
 
-    def clear(self) -> list[Unit]:
-        """Take all out that wait."""
+    def take_closed(self) -> list[Unit]:
+        """Take those out that will not be started any more."""
         with self._lock:
-            waiting, self._waiting = self._waiting, deque()
-        return [*waiting]
+            closed = [unit for unit in self._waiting if unit.is_closed()]
+            self._waiting = deque(unit for unit in self._waiting if not unit.is_closed())
+        return closed
 
     @contextmanager
     def lending(self, callback: Callback[Any]) -> Iterator[None]:

@@ -28,6 +28,7 @@ class Registry:
         "lock",
         "outcome",
         "pending",
+        "registered",
         "sequential",
         "unsettled",
     )
@@ -46,6 +47,7 @@ class Registry:
         self.handed: dict[Callback[Any], None] = {}
         """Concurrent callbacks that were claimed, and have not begun."""
         self.keyed: dict[object, Callback[Any]] = {}
+        self.registered: int = 0
         self.unsettled: int = 0
         self.pending: int = 0
         self.is_over: bool = False

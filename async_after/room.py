@@ -6,10 +6,8 @@ finished exchanges. Those of an open one make nobody wait, and are no overflow.
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from .books import Books
-from .callback import Callback
 from .conf import Bounds
 from .exchange import Exchange, current_callback
 from .instrumentation import log
@@ -85,14 +83,14 @@ class Room:
         if latch is not None:
             latch.open()
 
-    def check(self, exchange: Exchange, concurrent: list[Callback[Any]]) -> bool:
-        """An exchange that has ended may bring more than there is room for: its
-        sequential callbacks, and these concurrent ones. Whether any was dropped."""
+    def check(self, exchange: Exchange) -> bool:
+        """An exchange that has ended may bring more than there is room for.
+        Whether any was dropped."""
         bounds = self._bounds()
         if self._books.waiting <= bounds.pending_limit:
             return False
         if bounds.overflow == "drop":
-            return self._drop_newest(exchange, concurrent, bounds.pending_limit)
+            return self._drop_newest(exchange, bounds.pending_limit)
         if self._pace.is_due():
             log(
                 "warning",
@@ -105,9 +103,9 @@ class Room:
             )
         return False
 
-    def _drop_newest(self, exchange: Exchange, concurrent: list[Callback[Any]], limit: int) -> bool:
+    def _drop_newest(self, exchange: Exchange, limit: int) -> bool:
         dropped = False
-        while (newest := concurrent.pop() if concurrent else exchange.newest()) is not None:
+        while (newest := exchange.newest()) is not None:
             if not self._books.dooms(limit):
                 break
             if exchange.drop(newest, FULL, if_pending=True):

@@ -18,7 +18,7 @@ from .background import BackgroundLoop
 from .books import Books, Statistics
 from .callback import Callback, CallbackState
 from .conf import Bounds, Overflow
-from .dispatch import CLOSED_RUNNER, LoopDispatcher, ThreadDispatcher, Unit
+from .dispatch import CLOSED_RUNNER, Dispatcher, LoopDispatcher, ThreadDispatcher, Unit
 from .exchange import Exchange, current_callback, current_exchange
 from .instrumentation import Instrument, log, log_ended, logger, tell
 from .line import Line
@@ -86,9 +86,8 @@ class Runner:
         self.reports: Reports = Reports(self.books, self.timers.call_later)
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
-        self._threads = ThreadDispatcher(self)
+        self.threads: ThreadDispatcher = ThreadDispatcher(self)
         self._apps = 0
-        self.is_closed: bool = False
 
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
@@ -106,21 +105,23 @@ class Runner:
                     if gone is not None:
                         gone.lane.abandon()
             dispatcher = self._loops[loop] = LoopDispatcher(self, loop)
-            # A new loop is a new life: a runner is closed for those it served.
-            self.is_closed = False
         return dispatcher
 
     def thread_dispatcher(self) -> ThreadDispatcher:
         """Who runs the callbacks of exchanges that have no loop."""
-        # A new exchange is a sign of life, and there is no other without a loop.
-        self.is_closed = False
-        return self._threads
+        if self.threads.is_shut:
+            # A new exchange is a sign of life, and there is no other without a loop.
+            self.threads = ThreadDispatcher(self)
+        return self.threads
 
     def attach(self) -> None:
         """An app that uses this runner has started (``lifespan.startup``)."""
+        loop = asyncio.get_running_loop()
         with self._lock:
             self._apps += 1
-            self.is_closed = False
+            if loop in self._loops and self._loops[loop].is_closing:
+                # What is being closed, or was, stays so: this is another life.
+                del self._loops[loop]
 
     def detach(self) -> bool:
         """That app is gone; whether it was the last one, and the runner is to close."""
@@ -137,7 +138,7 @@ class Runner:
 
     def submit(self, unit: Unit) -> None:
         """Start a unit, or keep it until there is room."""
-        if self.is_closed:
+        if unit.is_closed():
             unit.abandon(CLOSED_RUNNER)
             return
         self._refresh()
@@ -157,8 +158,8 @@ class Runner:
     async def wait_for_room(self) -> None:
         await self._room.wait()
 
-    def limit_waiting(self, exchange: Exchange, concurrent: list[Callback[Any]]) -> None:
-        if self._room.check(exchange, concurrent):
+    def limit_waiting(self, exchange: Exchange) -> None:
+        if self._room.check(exchange):
             self._line.trim()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
@@ -222,32 +223,35 @@ class Runner:
         after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
-        before = self._begin_closing()
+        closing = self._begin_closing()
+        before = self.statistics().dropped
         try:
             if not await self.books.wait_idle(self._bounds.wait_timeout):
-                self._give_up()
+                self._give_up(closing)
                 await self.books.wait_idle(self._bounds.close_timeout)
         finally:
-            self._end_closing(before)
+            self._end_closing(closing, before)
 
     def close_at_exit(self) -> None:
         """The same at the interpreter's exit, for what is left then."""
-        for dispatcher in [*self._loops.values()]:
-            if not dispatcher.loop.is_running():
-                dispatcher.lane.abandon()
-                for exchange in self.books.exchanges():
-                    if exchange.host is dispatcher:
-                        self._drop_pending(exchange, "its event loop has ended")
-        before = self._begin_closing()
+        can_end = lifetime.has_other_threads()
+        dead = [d for d in [*self._loops.values()] if not d.loop.is_running()]
+        for dispatcher in dead:
+            dispatcher.lane.abandon()
+        for exchange in self.books.exchanges():
+            if not exchange.is_ended and (exchange.host in dead or not can_end):
+                self._drop_pending(exchange, "the process ended before the response did")
+        closing = self._begin_closing()
+        before = self.statistics().dropped
         try:
             if not self.books.wait_idle_in_thread(self._bounds.wait_timeout):
-                self._give_up()
+                self._give_up(closing)
                 self.books.wait_idle_in_thread(self._bounds.close_timeout)
         finally:
-            self._end_closing(before)
+            self._end_closing(closing, before)
 
-    def _begin_closing(self) -> int:
-        """How many have been dropped until now."""
+    def _begin_closing(self) -> list[Dispatcher]:
+        """Those that are closed: who comes later begins another life."""
         self._refresh()
         exchanges = self.books.exchanges()
         if exchanges:
@@ -257,36 +261,53 @@ class Runner:
                 self._bounds.wait_timeout,
                 len(exchanges),
             )
-        return self.statistics().dropped
+        with self._lock:
+            closing: list[Dispatcher] = [*self._loops.values(), self.threads]
+            for dispatcher in closing:
+                dispatcher.is_closing = True
+        return closing
 
-    def _give_up(self) -> None:
+    def _left(self) -> list[Exchange]:
+        """The exchanges that are being closed, and have unsettled callbacks."""
+        with self._lock:
+            others = [d for d in (*self._loops.values(), self.threads) if not d.is_closing]
+        return [exchange for exchange in self.books.exchanges() if exchange.host not in others]
+
+    def _give_up(self, closing: list[Dispatcher]) -> None:
         """Drop what waits, and cancel what runs."""
-        self.is_closed = True
+        for dispatcher in closing:
+            dispatcher.is_shut = True
         reason = f"shutdown: it had not started within wait_timeout={self._bounds.wait_timeout} s"
-        for exchange in self.books.exchanges():
+        for exchange in self._left():
             self._drop_pending(exchange, reason)
-        for unit in self._line.clear():
+        for unit in self._line.take_closed():
             unit.abandon(reason)
         reason = f"shutdown: it had not ended within wait_timeout={self._bounds.wait_timeout} s"
-        for callback in self.books.running():
+        for callback in self._running_of(self._left()):
             callback._owner.stop(callback, CallbackState.DROPPED, reason)
 
-    def _end_closing(self, dropped_before: int) -> None:
+    def _running_of(self, exchanges: Sequence[Exchange]) -> list[Callback[Any]]:
+        owners: set[object] = {*exchanges}
+        return [callback for callback in self.books.running() if callback._owner in owners]
+
+    def _end_closing(self, closing: list[Dispatcher], dropped_before: int) -> None:
         """Nothing is waited for any more."""
-        if self.books.exchanges():
-            self._give_up()
+        if self._left():
+            self._give_up(closing)
             reason = "shutdown: it had not ended when the time was up"
-            for callback in self.books.running():
+            for callback in self._running_of(self._left()):
                 callback._owner.drop(callback, reason)
-        self.is_closed = True
+        for dispatcher in closing:
+            dispatcher.is_shut = True
         self._room.losses.say_rest()
         self.reports.losses.say_rest()
         dropped = self.statistics().dropped - dropped_before
         if dropped:
             log("error", "shutdown: %s callback(s) were lost, as named above", dropped)
-        self.pool.close()
-        self.background.close()
-        self.timers.hurry()
+        if not self.books.exchanges():
+            self.pool.close()
+            self.background.close()
+            self.timers.hurry()
 
     def _drop_pending(self, exchange: Exchange, reason: str) -> None:
         for callback in exchange.pending():

@@ -62,6 +62,9 @@ class LoopLane(Protocol):
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
         """A step has held the loop for that long."""
 
+    def is_ending(self) -> bool:
+        """Whether the loop would run no new task, if one was cancelled from outside."""
+
 
 class Steps(Coroutine[Any, Any, None]):
     """A coroutine in which each step runs in the context of its callback.
@@ -77,9 +80,11 @@ class Steps(Coroutine[Any, Any, None]):
 
     __slots__ = (
         "_callback",
+        "_cancelled",
         "_context",
         "_coroutine",
         "_ending",
+        "_has_cancelled_itself",
         "_has_suspended",
         "_lane",
         "_lanes",
@@ -95,6 +100,8 @@ class Steps(Coroutine[Any, Any, None]):
         self._lanes: tuple[Lane] = ("background" if callback.home == "background" else "loop",)
         self._timer: asyncio.TimerHandle | None = None
         self._has_suspended = False
+        self._has_cancelled_itself = False
+        self._cancelled = 0
         # Not loop.create_task: an eager task factory would run the callback
         # here, inside the request.
         self.task: asyncio.Task[None] = asyncio.Task(
@@ -165,6 +172,9 @@ class Steps(Coroutine[Any, Any, None]):
         """One step of the task: of this callback, and of those behind it that
         begin before something must be waited for."""
         began = turn_began = time.monotonic()
+        cancelled = self.task.cancelling()
+        if cancelled > self._cancelled:
+            self._has_cancelled_itself = False
         result: Any
         error: BaseException | None
         while True:
@@ -176,6 +186,7 @@ class Steps(Coroutine[Any, Any, None]):
                 result, error = None, raised
             else:
                 self._has_suspended = True
+                self._see_cancelling(cancelled)
                 now = time.monotonic()
                 if now - began > _TURN:
                     self._lane.slow_step(self._callback, now - began)
@@ -191,6 +202,7 @@ class Steps(Coroutine[Any, Any, None]):
                     self._coroutine = leaving
                     step, argument = leaving.send, None
                     continue
+            self._see_cancelling(cancelled)
             self._settle()
             interrupt = self._ending[1]
             self._ending = error = None
@@ -210,13 +222,23 @@ class Steps(Coroutine[Any, Any, None]):
                 return None  # as asyncio.sleep(0): send() comes again
             step, argument = self._first, None
 
+    def _see_cancelling(self, before: int) -> None:
+        """Was this task cancelled during this step? Then by its own code."""
+        self._cancelled = self.task.cancelling()
+        if self._cancelled > before:
+            self._has_cancelled_itself = True
+
     def _first(self, _: None) -> Any:
         """The first step of a callback, in its context."""
         callback = self._callback
         self._lane.enter(callback)
         coroutine = callback._returned
         if coroutine is None:
-            coroutine = call(self._unit.exchange, callback)
+            try:
+                coroutine = call(self._unit.exchange, callback)
+            except StopIteration as error:
+                # Here it would mean that the callback has ended well (PEP 479).
+                raise RuntimeError(f"{callback.name} raised StopIteration") from error
         if type(coroutine) is not CoroutineType and not hasattr(coroutine, "send"):
             if not hasattr(coroutine, "__await__"):
                 raise StopIteration(coroutine)
@@ -238,11 +260,11 @@ class Steps(Coroutine[Any, Any, None]):
             callback._stopping is None
             and isinstance(error, asyncio.CancelledError)
             and self.task.cancelling()
+            and not self._has_cancelled_itself
         ):
-            # By somebody else. If all tasks are, the loop is at its end, as
-            # that of asyncio.run, and would run no new one.
+            # By somebody else, the loop at its end perhaps.
             unit.exchange.drop(callback, CANCELLED_TASK)
-            if all(task.cancelling() for task in asyncio.all_tasks(self._lane.loop)):
+            if self._lane.is_ending():
                 unit.drop(CANCELLED_TASK)
         else:
             settle(unit.exchange, callback, result, error)
