@@ -11,6 +11,7 @@ from async_after.asgi import AfterResponseMiddleware
 
 from . import work
 from .events import Message, Receive, Recorder, Scope, Send, ident_of, record
+from .gates import Gate
 
 BODY = b"The body of the response.\n"
 
@@ -74,6 +75,14 @@ async def endless(ident: str, receive: Receive, send: Send) -> None:
     await _until_gone(receive)
 
 
+async def deaf(ident: str, receive: Receive, send: Send) -> None:
+    """Never hears that the client has gone."""
+    await send(_start(length=None))
+    await send(_body(more_body=True))
+    await Gate(f"rest-{ident}").wait()
+    await send(_body())
+
+
 async def listens(ident: str, receive: Receive, send: Send) -> None:
     """Complete, and then waits for the disconnect that servers report there."""
     await length(ident, receive, send)
@@ -89,6 +98,7 @@ _ROUTES: dict[str, Callable[[str, Receive, Send], Awaitable[None]]] = {
     "raises-last": raises_last,
     "returns": returns,
     "endless": endless,
+    "deaf": deaf,
     "listens": listens,
 }
 
@@ -98,8 +108,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError(f"this app does not know {scope['type']}")
     ident = ident_of(scope["path"])
     query = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
-    if "gate" in query:
-        work.gate(query["gate"]).open()
     if "n" in query:
         await work.Wanted.by(ident, query).aregister()
     await _ROUTES[scope["path"].split("/")[1]](ident, receive, send)

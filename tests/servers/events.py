@@ -5,10 +5,12 @@ of the lines is the order of the events, across threads and processes. The
 tests write lines of their own ("the client has the response") between them.
 """
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from types import coroutine
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -41,7 +43,7 @@ def record(event: str, ident: str, **more: object) -> None:
     global _log
     if _log is None:
         _log = EventLog(os.environ[VARIABLE])
-    _log.write(event, ident, **more)
+    _log.write(event, ident, pid=os.getpid(), **more)
 
 
 def ident_of(path: str) -> str:
@@ -49,9 +51,31 @@ def ident_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+@coroutine
+def _noting(app: Awaitable[None], ident: str) -> Generator[Any, Any, None]:
+    """Await this; say when somebody cancels it, whatever it makes of that."""
+    steps = app.__await__()
+    error: BaseException | None = None
+    while True:
+        try:
+            waits_for = steps.send(None) if error is None else steps.throw(error)
+        except StopIteration:
+            return
+        error = None
+        try:
+            yield waits_for
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as thrown:
+            if isinstance(thrown, asyncio.CancelledError):
+                record("cancelled", ident)
+            error = thrown
+
+
 class Recorder:
     """Between the server and the wrapper: when did the server have the last
-    message, and when did control come back to it?"""
+    message, when did it cancel the app, and when did control come back to it?"""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -83,7 +107,7 @@ class Recorder:
             return message
 
         try:
-            await self.app(scope, watched_receive, watched_send)
+            await _noting(self.app(scope, watched_receive, watched_send), ident)
         except BaseException as error:
             record("raised", ident, error=type(error).__name__)
             raise

@@ -1,62 +1,23 @@
-"""Starts uvicorn as a subprocess, speaks HTTP/1.1 to it, and reads the events of its app."""
+"""Runs servers as subprocesses, and reads the events of their apps."""
 
 import json
 import os
 import re
 import signal
-import socket
-import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from . import gates
+from .client import DEADLINE, Client, Response
 from .events import VARIABLE, EventLog
+from .launch import Config, Launch
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 20.0
-"""Seconds after which a test gives up; nothing here takes a tenth of it."""
-
-DJANGO = "tests.servers.site.asgi:application"
-BARE = "tests.servers.bare:application"
-SPEAKING = "tests.servers.bare:speaking"
-
 Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a server is started with; tests with equal ones share a server."""
-
-    app: str = DJANGO
-    http: str = "httptools"
-    loop: str = "uvloop"
-    lifespan: str = "auto"
-
-    def __str__(self) -> str:
-        name = self.app.removeprefix("tests.servers.").removesuffix(":application")
-        return f"{name}-{self.http}-{self.loop}-{self.lifespan}"
-
-
-def product(app: str = DJANGO, lifespan: str = "auto") -> list[Config]:
-    """Every HTTP implementation on every event loop."""
-    return [
-        Config(app, http, loop, lifespan)
-        for http in ("httptools", "h11")
-        for loop in ("asyncio", "uvloop")
-    ]
-
-
-def pair(app: str = DJANGO, lifespan: str = "auto") -> list[Config]:
-    """Both HTTP implementations and both event loops, in two servers."""
-    return [
-        Config(app, "httptools", "uvloop", lifespan),
-        Config(app, "h11", "asyncio", lifespan),
-    ]
 
 
 def wait_until(condition: Callable[[], object], problem: Callable[[], str]) -> None:
@@ -68,13 +29,13 @@ def wait_until(condition: Callable[[], object], problem: Callable[[], str]) -> N
 
 
 class Server:
-    """One uvicorn process and the events of its app."""
+    """One server, with all its processes, and the events of its app."""
 
     _numbers = count(1)
 
     def __init__(self, config: Config, directory: Path) -> None:
         self.config = config
-        name = f"{next(self._numbers)}-{str(config).replace(':', '-')}"
+        name = f"{next(self._numbers)}-{re.sub('[^a-z0-9.-]', '-', str(config))[:100]}"
         self._events_path = directory / f"{name}.events"
         self._stderr_path = directory / f"{name}.stderr"
         self._events: list[Event] = []
@@ -83,19 +44,19 @@ class Server:
         self._reader = self._events_path.open("rb")
         self._idents = count(1)
         self.port = 0
-        self._release = "length" if config.app in (BARE, SPEAKING) else "release"
+        self._launch = Launch(config)
         with self._stderr_path.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "uvicorn", config.app),
-                    *("--host", "127.0.0.1", "--port", "0"),
-                    *("--http", config.http, "--loop", config.loop),
-                    *("--lifespan", config.lifespan),
-                    *("--no-access-log", "--no-use-colors"),
-                ],
+                self._launch.arguments,
                 cwd=ROOT,
-                env={**os.environ, VARIABLE: str(self._events_path), "PYTHONDEVMODE": ""},
+                env={
+                    **os.environ,
+                    VARIABLE: str(self._events_path),
+                    "PYTHONDEVMODE": "",
+                    **dict(config.env),
+                },
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,
                 stdout=stderr,
                 stderr=stderr,
             )
@@ -109,11 +70,8 @@ class Server:
         code = self._process.poll()
         if code is not None:
             raise AssertionError(f"the server ended with {code}\n{self.report()}")
-        match = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.stderr())
-        if match is None:
-            return False
-        self.port = int(match[1])
-        return True
+        self.port = self._launch.port(self.stderr()) or 0
+        return self.port != 0
 
     # What it tells.
 
@@ -164,10 +122,10 @@ class Server:
 
     # What it is asked.
 
-    def connect(self) -> "Client":
-        return Client(self)
+    def connect(self, *, receive_buffer: int | None = None) -> Client:
+        return Client(self.port, self.report, receive_buffer)
 
-    def get(self, target: str, **more: Any) -> "Response":
+    def get(self, target: str, **more: Any) -> Response:
         """One request on a connection of its own."""
         client = self.connect()
         try:
@@ -177,12 +135,20 @@ class Server:
 
     def release(self, ident: str) -> None:
         """Open the gate of this request's callbacks."""
-        self.get(f"/{self._release}/{self.new_ident()}?gate={ident}")
+        gates.path_of(str(self._events_path), ident).touch()
 
     # Its end.
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started; those of its workers stand in the events."""
+        return self._process.pid
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
     def terminate(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
 
     def wait_for_exit(self) -> int:
         try:
@@ -197,7 +163,7 @@ class Server:
             try:
                 self._process.wait(DEADLINE)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)  # and its workers
                 self._process.wait()
         self._log.close()
         self._reader.close()
@@ -209,6 +175,16 @@ class Server:
         stderr = self.stderr()
         for sign in ("was never awaited", "was destroyed but", "exception was never retrieved"):
             assert sign not in stderr, f"{sign}\n{self.report()}"
+
+
+def finish(server: Server, ident: str, number: int = 1) -> list[str]:
+    """Open the gate; the order of events up to the end of the callbacks."""
+    server.wait(ident, "start")
+    assert not server.events(ident, "end")
+    server.note("released", ident)
+    server.release(ident)
+    server.wait(ident, "end", number)
+    return server.order(ident)
 
 
 _BEGINNINGS = {"start", "outcome", "every"}
@@ -235,103 +211,6 @@ def premature(events: list[Event]) -> list[str]:
             if ident not in (sent if complete[ident] else over):
                 wrong.append(ident)
     return wrong
-
-
-@dataclass(frozen=True)
-class Response:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class Client:
-    """A connection. Reads exactly what HTTP/1.1 says is there, so that what is
-    not there in time fails the test."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._socket = socket.create_connection(("127.0.0.1", server.port), DEADLINE)
-        self._unread = b""
-
-    def send(
-        self, target: str, *, method: str = "GET", headers: tuple[str, ...] = (), times: int = 1
-    ) -> None:
-        lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
-        self._socket.sendall("\r\n".join(lines).encode() * times)
-
-    def send_all(self, *targets: str) -> None:
-        """Several requests in one segment (pipelining)."""
-        request = "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-        self._socket.sendall("".join(map(request.format, targets)).encode())
-
-    def get(self, target: str, *, method: str = "GET", headers: tuple[str, ...] = ()) -> Response:
-        self.send(target, method=method, headers=headers)
-        return self.response(method)
-
-    def response(self, method: str = "GET") -> Response:
-        status, headers = self.head()
-        if method == "HEAD" or status in (204, 304):
-            body = b""
-        elif headers.get("transfer-encoding") == "chunked":
-            body = b"".join(iter(self.chunk, b""))
-        else:
-            body = self._exactly(int(headers["content-length"]))
-        return Response(status, headers, body)
-
-    def head(self) -> tuple[int, dict[str, str]]:
-        first, *lines = self._until(b"\r\n\r\n").decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
-        return int(first.split()[1]), headers
-
-    def chunk(self) -> bytes:
-        size = int(self._until(b"\r\n"), 16)
-        data = self._exactly(size)
-        assert self._exactly(2) == b"\r\n"
-        return data
-
-    def expect_eof(self) -> None:
-        assert not self._unread, self._unread
-        assert self._receive() == b""
-
-    def close(self) -> None:
-        """FIN, if all has been read."""
-        self._socket.close()
-
-    def reset(self) -> None:
-        """RST."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
-
-    def _until(self, mark: bytes) -> bytes:
-        while mark not in self._unread:
-            self._more()
-        found, _, self._unread = self._unread.partition(mark)
-        return found
-
-    def _exactly(self, size: int) -> bytes:
-        while len(self._unread) < size:
-            self._more()
-        found, self._unread = self._unread[:size], self._unread[size:]
-        return found
-
-    def _more(self) -> None:
-        data = self._receive()
-        assert data, f"the connection ended early, after {self._unread!r}\n{self._server.report()}"
-        self._unread += data
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(65536)
-        except TimeoutError:
-            raise AssertionError(
-                f"nothing more in time, after {self._unread!r}\n{self._server.report()}"
-            ) from None
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Servers:

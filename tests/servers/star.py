@@ -15,17 +15,13 @@ from async_after.asgi import AfterResponseMiddleware
 
 from . import work
 from .events import App, Receive, Recorder, Scope, Send, ident_of, record
+from .gates import Gate
 
 BODY = b"The body of the response.\n"
 
 
 def wanted(request: Request) -> work.Wanted:
     return work.Wanted.by(request.path_params["ident"], request.query_params)
-
-
-async def release(request: Request) -> Response:
-    work.gate(request.query_params["gate"]).open()
-    return PlainTextResponse("released")
 
 
 async def async_endpoint(request: Request) -> Response:
@@ -54,7 +50,7 @@ async def endless(request: Request) -> Response:
 
     async def chunks() -> AsyncIterator[bytes]:
         yield BODY
-        await work.gate(f"never-{request.path_params['ident']}").wait()
+        await Gate(f"never-{request.path_params['ident']}").wait()
 
     return StreamingResponse(chunks())
 
@@ -72,7 +68,6 @@ async def background(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/release/{ident}", release),
     Route("/async/{ident}", async_endpoint),
     Route("/sync/{ident}", sync_endpoint),
     Route("/stream/{ident}", stream),

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp
 from async_after import Runner, after_response
 from async_after.asgi import AfterResponseMiddleware
 
-from .harness import Config, Server
+from .harness import Server, finish
+from .launch import Config
 from .star import BODY, Passing
-from .test_uvicorn import KINDS, finish
+from .test_uvicorn import KINDS
 
 with warnings.catch_warnings():
     # Starlette would rather have httpx2.

@@ -8,7 +8,8 @@ from itertools import chain
 
 import pytest
 
-from .harness import DJANGO, Config, Server, pair, product
+from .harness import Server, finish
+from .launch import DJANGO, Config, pair, product
 from .site.views import BODY
 
 VIEWS = pytest.mark.parametrize("view", ["async", "sync"])
@@ -21,16 +22,6 @@ PAIR_BOTH_WAYS = pytest.mark.parametrize(
     [*pair(), *pair(lifespan="off")],
     ids=str,
 )
-
-
-def finish(server: Server, ident: str, number: int = 1) -> list[str]:
-    """Open the gate; the order of events up to the end of the callbacks."""
-    server.wait(ident, "start")
-    assert not server.events(ident, "end")
-    server.note("released", ident)
-    server.release(ident)
-    server.wait(ident, "end", number)
-    return server.order(ident)
 
 
 @pytest.mark.parametrize("config", list(chain(product(), product(lifespan="off"))), ids=str)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from .harness import BARE, DJANGO, SPEAKING, Config, Server, pair, premature, product
+from .harness import Server, premature
+from .launch import BARE, DJANGO, SPEAKING, Config, pair, product
 
 
 @pytest.mark.parametrize("config", product(), ids=str)

@@ -3,8 +3,9 @@
 import pytest
 
 from .bare import BODY
-from .harness import BARE, SPEAKING, Config, Server, pair
-from .test_uvicorn import KINDS, finish
+from .harness import Server, finish
+from .launch import BARE, SPEAKING, Config, pair
+from .test_uvicorn import KINDS
 
 BOTH_WAYS = pytest.mark.parametrize(
     "config", [*pair(BARE, lifespan="auto"), *pair(BARE, lifespan="off")], ids=str

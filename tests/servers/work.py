@@ -1,12 +1,11 @@
 """The callbacks of the served apps. What a request wants stands in its query string.
 
 ``n``: how many callbacks; ``kind``: ``async``, ``sync`` or ``both`` in turn;
-``delay``: seconds that each suspends; ``gated``: each waits until ``/release/...?gate=<id>``
-opens its gate, so that a test decides what comes first.
+``delay``: seconds that each suspends; ``gated``: each waits until the test opens the gate
+of the request, so that it decides what comes first (see ``gates``).
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,38 +14,7 @@ from typing import Any
 from async_after import Outcome, aafter_response, after_response
 
 from .events import record
-
-GATE_TIMEOUT = 20.0
-
-
-class Gate:
-    """Opens once, for the event loop and for threads."""
-
-    def __init__(self) -> None:
-        self._for_loop = asyncio.Event()
-        self._for_threads = threading.Event()
-
-    def open(self) -> None:
-        """In the loop's thread."""
-        self._for_loop.set()
-        self._for_threads.set()
-
-    async def wait(self) -> None:
-        async with asyncio.timeout(GATE_TIMEOUT):
-            await self._for_loop.wait()
-
-    def wait_in_thread(self) -> None:
-        if not self._for_threads.wait(GATE_TIMEOUT):
-            raise TimeoutError("nobody has opened the gate")
-
-
-_gates: dict[str, Gate] = {}
-_making = threading.Lock()
-
-
-def gate(ident: str) -> Gate:
-    with _making:
-        return _gates.setdefault(ident, Gate())
+from .gates import Gate
 
 
 @dataclass(frozen=True)
@@ -88,7 +56,7 @@ async def suspend(wanted: Wanted, number: int) -> None:
     record("start", wanted.ident, n=number)
     await asyncio.sleep(wanted.delay)
     if wanted.gated:
-        await gate(wanted.ident).wait()
+        await Gate(wanted.ident).wait()
     record("end", wanted.ident, n=number)
 
 
@@ -96,7 +64,7 @@ def block(wanted: Wanted, number: int) -> None:
     record("start", wanted.ident, n=number)
     time.sleep(wanted.delay)
     if wanted.gated:
-        gate(wanted.ident).wait_in_thread()
+        Gate(wanted.ident).wait_in_thread()
     record("end", wanted.ident, n=number)
 
 

@@ -9,22 +9,20 @@ from async_after import after_response
 
 from .. import work
 from ..events import record
+from ..gates import Gate
 
 BODY = b"The body of the response.\n"
 
 
-async def release(request: HttpRequest, ident: str) -> HttpResponse:
-    work.gate(request.GET["gate"]).open()
-    return HttpResponse("released")
-
-
 def response_to(request: HttpRequest, ident: str) -> HttpResponseBase:
     """``framing``: ``length`` (Content-Length, the default), ``chunked`` (one
-    message) or ``stream`` (several); ``status``."""
+    message), ``stream`` (several) or ``counted`` (several, with Content-Length);
+    ``status``."""
     framing = request.GET.get("framing", "length")
     status = int(request.GET.get("status", "200"))
-    if framing == "stream":
-        return StreamingHttpResponse(_chunks(), status=status)
+    if framing in ("stream", "counted"):
+        headers = {"Content-Length": str(len(BODY))} if framing == "counted" else {}
+        return StreamingHttpResponse(_chunks(), status=status, headers=headers)
     response = HttpResponse(b"" if status == 204 else BODY, status=status)
     if framing == "length" and status != 204:
         response["Content-Length"] = str(len(response.content))
@@ -66,13 +64,30 @@ def missing(request: HttpRequest, ident: str) -> HttpResponse:
     raise Http404
 
 
+PART = bytes(2**20)
+
+
+async def big(request: HttpRequest, ident: str) -> StreamingHttpResponse:
+    """More than all the buffers between server and client hold; ``endless``:
+    and nothing more until the client has gone."""
+    await work.Wanted.by(ident, request.GET).aregister()
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(int(request.GET["parts"])):
+            yield PART
+        if "endless" in request.GET:
+            await Gate(f"never-{ident}").wait()
+
+    return StreamingHttpResponse(parts())
+
+
 async def endless(request: HttpRequest, ident: str) -> StreamingHttpResponse:
     """One chunk, and nothing more until the client has gone."""
     await work.Wanted.by(ident, request.GET).aregister()
 
     async def chunks() -> AsyncIterator[bytes]:
         yield BODY
-        await work.gate(f"never-{ident}").wait()
+        await Gate(f"never-{ident}").wait()
         yield b"too late"
 
     return StreamingHttpResponse(chunks())
@@ -93,14 +108,14 @@ async def slow_async(request: HttpRequest, ident: str) -> HttpResponse:
     """Waits in the view, after registering, until the client has gone."""
     await work.Wanted.by(ident, request.GET).aregister()
     record("in view", ident)
-    await work.gate(f"never-{ident}").wait()
+    await Gate(f"never-{ident}").wait()
     return HttpResponse("too late")
 
 
 def slow_sync(request: HttpRequest, ident: str) -> HttpResponse:
     """Registers only after the client has gone: the thread runs on."""
     record("in view", ident)
-    work.gate(f"view-{ident}").wait_in_thread()
+    Gate(f"view-{ident}").wait_in_thread()
     work.Wanted.by(ident, request.GET).register()
     return HttpResponse("too late")
 
