@@ -263,7 +263,9 @@ class Exchange(Record):
             return []
         with registry.lock:
             claims, registry.claims = registry.claims, []
-            registry.handed.update((claim, None) for claim in claims if claim is not None)
+            registry.handed.update(
+                (claim, None) for claim in claims if claim is not None and not claim.done()
+            )
             return claims
 
     def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
