@@ -221,31 +221,60 @@ async def _hold(
     (daphne, 10 s after each response). It is let go at once while another
     one is held; the last one waits for the whole runner first.
     """
-    dispatcher.held += 1
+    # One inside another exchange, or a callback, is not cancelled by a server.
     is_inner = is_inner or running_callback() is not None
+    held = _Held(runner, dispatcher, is_inner)
     try:
         # A callback that has made this request needs no slot meanwhile.
         with exchange.lending():
-            await exchange.idle_latch().wait()
+            await exchange.idle_latch().wait(future=held)
     except asyncio.CancelledError:
-        # One inside another exchange was not cancelled by a server.
-        if dispatcher.held == 1 and not is_inner:
+        if not is_inner and dispatcher.held == 1:
             await _wait_for_all(runner)
         raise
     finally:
-        dispatcher.held -= 1
+        held.let_go()
+
+
+class _Held(asyncio.Future[None]):
+    """What a held coroutine waits with. It hears at once of a cancellation:
+    a server may cancel all coroutines and end without running them again
+    (uvicorn ``--timeout-graceful-shutdown`` without lifespan)."""
+
+    def __init__(self, runner: Runner, dispatcher: LoopDispatcher, is_inner: bool) -> None:
+        super().__init__(loop=dispatcher.loop)
+        self._runner = runner
+        self._dispatcher = dispatcher
+        self._is_inner = is_inner
+        self._is_cancelled = False
+        dispatcher.held += 1
+
+    def cancel(self, msg: Any = None) -> bool:
+        dispatcher, runner = self._dispatcher, self._runner
+        if not self._is_cancelled and not self._is_inner:
+            self._is_cancelled = True
+            dispatcher.cancelled += 1
+            if dispatcher.cancelled == dispatcher.held:
+                runner.reports.waiting(
+                    "the server has cancelled the last request that is held (it is shutting down,"
+                    f" or has lost patience): waiting up to {runner.wait_timeout} s, unless the"
+                    " process ends before,"
+                )
+        return super().cancel(msg)
+
+    def let_go(self) -> None:
+        self._dispatcher.held -= 1
+        self._dispatcher.cancelled -= self._is_cancelled
 
 
 async def _wait_for_all(runner: Runner) -> None:
-    runner.reports.waiting(
-        "the server has cancelled the last request that is held (it is shutting down, or has lost"
-        f" patience): waiting up to {runner.wait_timeout} s, unless the process ends before,"
-    )
+    runner.begin_waiting(runner.wait_timeout)
     deadline = time.monotonic() + runner.wait_timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
-            await runner.books.wait_idle(left)
-            return
+            if await runner.books.wait_idle(left):
+                runner.end_waiting()
+                return
         except asyncio.CancelledError:
             # daphne cancels again each second.
             continue

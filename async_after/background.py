@@ -60,15 +60,23 @@ class _BackgroundLane(LoopLane):
 
 def _serve(lane: LoopLane) -> None:
     loop = lane.loop
-    # Its end is that of asyncio.run, whose loop cannot be had before it runs.
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.get_loop()
-        while True:
-            try:
-                loop.run_forever()
-                break
-            except KeyboardInterrupt:
-                _thread.interrupt_main()
-            except BaseException:  # a SystemExit in a task that a callback has made, say
-                logger.exception("something broke out of the background loop, which goes on")
-    lane.abandon()
+    try:
+        # Its end is that of asyncio.run, whose loop cannot be had before it runs.
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.get_loop()
+            _run_forever(loop)
+    except RuntimeError:  # at interpreter exit it may not start the thread that ends its executor
+        loop.close()
+    finally:
+        lane.abandon()
+
+
+def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except KeyboardInterrupt:
+            _thread.interrupt_main()
+        except BaseException:  # a SystemExit in a task that a callback has made, say
+            logger.exception("something broke out of the background loop, which goes on")

@@ -5,6 +5,7 @@ their sum is the number of the registered callbacks at any time.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -59,6 +60,7 @@ class Books:
         self._exchanges: set[Exchange] = set()
         """Those with unsettled callbacks, open or ended."""
         self._idle: Latch | None = None
+        self._changed: Latch | None = None
 
     def admit(self, exchange: Exchange, first: bool) -> None:
         with self._lock:
@@ -94,10 +96,14 @@ class Books:
     def idle(self, exchange: Exchange) -> None:
         with self._lock:
             self._exchanges.discard(exchange)
-            if self._exchanges or self._idle is None:
+            if self._idle is None and self._changed is None:
                 return
-            latch, self._idle = self._idle, None
-        latch.open()
+            changed, self._changed = self._changed, None
+            idle = None
+            if not self._exchanges:
+                idle, self._idle = self._idle, None
+        for latch in filter(None, (changed, idle)):
+            latch.open()
 
     # Questions.
 
@@ -156,6 +162,18 @@ class Books:
         """Wait up to ``timeout`` seconds; whether nothing is pending or running."""
         latch = self._idle_latch()
         return latch is None or await latch.wait(timeout)
+
+    async def wait_until(self, is_over: Callable[[], bool], timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until ``is_over``, which is asked
+        whenever an exchange has no unsettled callback any more."""
+        deadline = monotonic() + timeout
+        while True:
+            with self._lock:
+                changed = self._changed = self._changed or Latch()
+            if is_over():
+                return True
+            if not await changed.wait(deadline - monotonic()):
+                return is_over()
 
     def wait_idle_in_thread(self, timeout: float | None) -> bool:
         latch = self._idle_latch()

@@ -43,18 +43,24 @@ def settle(
 def call(exchange: Exchange, callback: Callback[Any]) -> Any:
     """Call it, in its context. ``SKIPPED`` if its predicate says no."""
     options: Options = callback.options
-    if callable(options.when):
-        try:
-            if not options.when(exchange.sealed):
-                return SKIPPED
-        except Exception as error:
-            error.add_note(f"The predicate (when=) of {callback.name} raised: it was not called.")
-            raise
-    if options.takes_outcome:
-        return task_of(callback).func(
-            exchange.sealed, *task_of(callback).args, **task_of(callback).kwargs
-        )
-    return task_of(callback).func(*task_of(callback).args, **task_of(callback).kwargs)
+    try:
+        if callable(options.when):
+            try:
+                if not options.when(exchange.sealed):
+                    return SKIPPED
+            except Exception as error:
+                error.add_note(
+                    f"The predicate (when=) of {callback.name} raised: it was not called."
+                )
+                raise
+        task = task_of(callback)
+        if options.takes_outcome:
+            return task.func(exchange.sealed, *task.args, **task.kwargs)
+        return task.func(*task.args, **task.kwargs)
+    finally:
+        # The traceback of a failure keeps our frames alive: none of them may
+        # keep the callback, which keeps the failure, nor what it drops.
+        callback = task = None  # type: ignore[assignment]
 
 
 def enter(callback: Callback[Any]) -> None:
@@ -106,18 +112,22 @@ def run_in_thread(exchange: Exchange, callback: Callback[Any], *, inline: bool =
             if inline:
                 raise error
             _thread.interrupt_main()
-        del error, result
+        del error, result, callback
 
 
 def _enter_and_call(exchange: Exchange, callback: Callback[Any]) -> Any:
-    enter(callback)
-    return call(exchange, callback)
+    try:
+        enter(callback)
+        return call(exchange, callback)
+    finally:
+        del callback
 
 
 def _enter_and_call_cleanly(exchange: Exchange, callback: Callback[Any]) -> Any:
-    enter(callback)
-    hygiene.forget_caches()
     try:
+        enter(callback)
+        hygiene.forget_caches()
         return call(exchange, callback)
     finally:
+        del callback
         hygiene.close_caches()

@@ -50,10 +50,7 @@ class ThreadSensitivity:
     @classmethod
     def here(cls) -> "ThreadSensitivity":
         """Where they go in the current context."""
-        return cls(
-            getattr(AsyncToSync.executors, "current", None),
-            SyncToAsync.thread_sensitive_context.get(None),
-        )
+        return cls(_executor_here(), SyncToAsync.thread_sensitive_context.get(None))
 
     def apply(self) -> None:
         """Send those of the current context there, whatever was copied into it.
@@ -64,12 +61,16 @@ class ThreadSensitivity:
         Django's handler: when that is over, a call through it would silently
         make a new thread, with a new database connection that nobody closes.
         """
-        executors = AsyncToSync.executors
-        before = None if is_empty(executors) else getattr(executors, "current", None)
-        if before is not self._executor:
-            executors.current = self._executor
+        if _executor_here() is not self._executor:
+            AsyncToSync.executors.current = self._executor
         variable: Any = SyncToAsync.thread_sensitive_context
         variable.set(self._context)
+
+
+def _executor_here() -> object:
+    """That of the ``async_to_sync`` below which this is called."""
+    executors = AsyncToSync.executors
+    return None if is_empty(executors) else getattr(executors, "current", None)
 
 
 def loop_of_this_thread() -> "asyncio.AbstractEventLoop | None":

@@ -19,7 +19,7 @@ from .exchange import Exchange
 from .instrumentation import logger
 from .lanes import InlineLane, LoopLane
 from .reports import Reports
-from .threads import WorkerPool
+from .threads import Worker, WorkerPool
 from .timers import Timers
 from .waiting import Latch
 
@@ -227,21 +227,24 @@ class Dispatcher:
     def _run(self, unit: Unit, callback: Callback[Any]) -> bool:
         timeout = self.slots.timeout_of(callback)
         if timeout is None:
-            return run_in_thread(unit.exchange, callback)
-        worker, turn = self.slots.pool.current_turn()
-
-        def give_up() -> None:
-            # A thread cannot be killed. The callback is accounted for, the
-            # others go on, and another worker takes this one's place.
-            if unit.exchange.settle(callback, CallbackState.TIMED_OUT):
-                self.slots.pool.overdue(worker, turn, callback.name)
-                unit.advance()
-
+            try:
+                return run_in_thread(unit.exchange, callback)
+            finally:
+                del callback
+        give_up = functools.partial(self._give_up, unit, callback, *self.slots.pool.current_turn())
         cancel = self.slots.timers.call_later(timeout, give_up)
         try:
             return run_in_thread(unit.exchange, callback)
         finally:
             cancel()
+            del callback, give_up, cancel  # see calling.call
+
+    def _give_up(self, unit: Unit, callback: Callback[Any], worker: Worker, turn: int) -> None:
+        """A thread cannot be killed. The callback is accounted for, the others
+        go on, and another worker takes this one's place."""
+        if unit.exchange.settle(callback, CallbackState.TIMED_OUT):
+            self.slots.pool.overdue(worker, turn, callback.name)
+            unit.advance()
 
     # Callbacks without a timeout that take very long are named once.
 
@@ -271,7 +274,9 @@ class LoopDispatcher(Dispatcher):
         self.loop = loop
         self.lane: LoopLane = LoopLane(loop, slots.pool, slots.slow_step)
         self.held = 0
-        """ASGI coroutines that stay until their callbacks have ended."""
+        """ASGI coroutines that stay until their callbacks have ended ..."""
+        self.cancelled = 0
+        """... and those of them that the server has cancelled."""
 
     def dispatch_soon(self, exchange: Exchange) -> None:
         """Dispatch it when the loop has done what is due now. In its thread only."""

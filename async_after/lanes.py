@@ -12,7 +12,7 @@ from typing import Any
 from . import calling, contexts, hygiene
 from .callback import Callback
 from .sessions import SessionExecutor
-from .steps import CLOSED_LOOP, Steps, Unit
+from .steps import CANCELLED_TASK, CLOSED_LOOP, Steps, Unit
 from .threads import WorkerPool
 
 SlowStep = Callable[[Callback[Any], float], None]
@@ -58,8 +58,7 @@ class InlineLane:
         pass
 
     def is_ending(self) -> bool:
-        # As at the end of asyncio.run, which runs no new task.
-        return all(task.cancelling() for task in asyncio.all_tasks(self.loop))
+        return False
 
 
 class LoopLane(InlineLane):
@@ -78,6 +77,7 @@ class LoopLane(InlineLane):
         self._coming: dict[Callback[Any], Unit] = {}
         self._slow_step = slow_step
         self._is_abandoned = False
+        self._is_at_end = False
 
     def start_from_anywhere(self, unit: Unit, callback: Callback[Any]) -> bool:
         """Start it from any thread; ``False`` if the loop is closed, and it is settled."""
@@ -85,6 +85,9 @@ class LoopLane(InlineLane):
             here = asyncio.get_running_loop()
         except RuntimeError:
             here = None
+        if here is self.loop and self._is_at_end:
+            unit.exchange.drop(callback, CANCELLED_TASK)
+            return False
         if here is self.loop:
             self.start(unit, callback)
             return True
@@ -138,3 +141,14 @@ class LoopLane(InlineLane):
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
         if self._slow_step is not None:
             self._slow_step(callback, seconds)
+
+    def is_ending(self) -> bool:
+        # As at the end of asyncio.run, which runs no new task. Should that be
+        # wrong, the loop has another turn, in which it goes on.
+        if not self._is_at_end and all(t.cancelling() for t in asyncio.all_tasks(self.loop)):
+            self._is_at_end = True
+            self.loop.call_soon(self._go_on)
+        return self._is_at_end
+
+    def _go_on(self) -> None:
+        self._is_at_end = False

@@ -9,8 +9,9 @@ give up is DROPPED, and logged by name.
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from . import conf, lifetime
@@ -28,6 +29,9 @@ from .threads import WorkerPool
 from .timers import Timers
 
 _DEFAULT = Bounds()
+
+_SAME_SHUTDOWN = 5.0
+"""Seconds between the end of a server's waiting and the exit of its process."""
 
 
 class Runner:
@@ -88,6 +92,7 @@ class Runner:
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self.threads: ThreadDispatcher = ThreadDispatcher(self)
         self._apps = 0
+        self._wait_over: float | None = None
 
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
@@ -133,6 +138,15 @@ class Runner:
     def wait_timeout(self) -> float:
         self._refresh()
         return self._bounds.wait_timeout
+
+    def begin_waiting(self, seconds: float) -> None:
+        """Somebody waits so long for all callbacks, most likely as the process
+        is about to end: at its exit it is not waited for a second time."""
+        self._wait_over = time.monotonic() + seconds
+
+    def end_waiting(self) -> None:
+        """They have all ended."""
+        self._wait_over = None
 
     # For dispatchers and units (``dispatch.Slots``).
 
@@ -223,42 +237,53 @@ class Runner:
         after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
-        closing = self._begin_closing()
+        await self._close(self.wait_timeout)
+
+    async def _close(self, wait_timeout: float) -> None:
+        closing = self._begin_closing(wait_timeout)
         before = self.statistics().dropped
         try:
-            if not await self.books.wait_idle(self._bounds.wait_timeout):
+            if not await self.books.wait_until(self._is_over, wait_timeout):
                 self._give_up(closing)
-                await self.books.wait_idle(self._bounds.close_timeout)
+                await self.books.wait_until(self._is_over, self._bounds.close_timeout)
         finally:
             self._end_closing(closing, before)
 
     def close_at_exit(self) -> None:
         """The same at the interpreter's exit, for what is left then."""
         can_end = lifetime.has_other_threads()
-        dead = [d for d in [*self._loops.values()] if not d.loop.is_running()]
-        for dispatcher in dead:
-            dispatcher.lane.abandon()
+        resting = [d for d in [*self._loops.values()] if not d.loop.is_running()]
         for exchange in self.books.exchanges():
-            if not exchange.is_ended and (exchange.host in dead or not can_end):
+            if not exchange.is_ended and (exchange.host in resting or not can_end):
                 self._drop_pending(exchange, "the process ended before the response did")
-        closing = self._begin_closing()
+        wait_timeout = self._bounds.wait_timeout
+        if self._wait_over is not None:
+            left = self._wait_over - time.monotonic()
+            if left > -_SAME_SHUTDOWN:
+                wait_timeout = min(max(left, 0.0), wait_timeout)
+        for dispatcher in resting:
+            # Stopped, as Twisted stops daphne's, and not closed: it can go on.
+            has_some = any(exchange.host is dispatcher for exchange in self.books.exchanges())
+            if has_some and not dispatcher.loop.is_closed():
+                _run(dispatcher.loop, self._close(wait_timeout))
+            dispatcher.lane.abandon()
+        closing = self._begin_closing(wait_timeout)
         before = self.statistics().dropped
         try:
-            if not self.books.wait_idle_in_thread(self._bounds.wait_timeout):
+            if not self.books.wait_idle_in_thread(wait_timeout):
                 self._give_up(closing)
                 self.books.wait_idle_in_thread(self._bounds.close_timeout)
         finally:
             self._end_closing(closing, before)
 
-    def _begin_closing(self) -> list[Dispatcher]:
+    def _begin_closing(self, wait_timeout: float) -> list[Dispatcher]:
         """Those that are closed: who comes later begins another life."""
-        self._refresh()
         exchanges = self.books.exchanges()
         if exchanges:
             log(
                 "info",
-                "shutdown: waiting up to %s s for the callbacks of %s exchange(s)",
-                self._bounds.wait_timeout,
+                "shutdown: waiting up to %.1f s for the callbacks of %s exchange(s)",
+                wait_timeout,
                 len(exchanges),
             )
         with self._lock:
@@ -266,6 +291,9 @@ class Runner:
             for dispatcher in closing:
                 dispatcher.is_closing = True
         return closing
+
+    def _is_over(self) -> bool:
+        return not self._left()
 
     def _left(self) -> list[Exchange]:
         """The exchanges that are being closed, and have unsettled callbacks."""
@@ -327,6 +355,16 @@ class Runner:
                     " callbacks run after its response"
                 )
             exchange = exchange.parent
+
+
+def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> None:
+    """Run it on a loop that was stopped, and in which others may want it stopped again."""
+    task = loop.create_task(closing)
+    for _ in range(100):
+        with suppress(RuntimeError):  # stopped before the end
+            loop.run_until_complete(task)
+        if task.done():
+            return
 
 
 class _DefaultRunner(Runner):

@@ -86,6 +86,7 @@ class Steps(Coroutine[Any, Any, None]):
         "_ending",
         "_has_cancelled_itself",
         "_has_suspended",
+        "_is_asked",
         "_lane",
         "_lanes",
         "_timer",
@@ -114,6 +115,7 @@ class Steps(Coroutine[Any, Any, None]):
         self._context: Any = task_of(callback).context
         self._coroutine: Any = None
         self._ending: tuple[Any, BaseException | None] | None = None
+        self._is_asked = False
         timeout = self._unit.timeout_of(callback)
         if timeout is not None:
             self._timer = self._lane.loop.call_later(
@@ -131,9 +133,10 @@ class Steps(Coroutine[Any, Any, None]):
             pass
 
     def _cancel(self, callback: Callback[Any]) -> None:
-        # Once, as a second time would hit its clean-up.
-        if self._callback is callback and self._ending is None and callback._stop is self:
-            callback._stop = None
+        # Once, as a second time would hit its clean-up. It may have been given
+        # up since: it is cancelled all the same.
+        if not self._is_asked and self._callback is callback and self._ending is None:
+            self._is_asked = True
             self.task.cancel()
 
     # The coroutine of the task.
@@ -163,7 +166,7 @@ class Steps(Coroutine[Any, Any, None]):
     @property
     def __name__(self) -> str:
         """For the ``repr`` of the task."""
-        return self._callback.name
+        return self._callback.name if hasattr(self, "_callback") else "callbacks"
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise TypeError("the steps of callbacks belong to their task")
@@ -244,6 +247,8 @@ class Steps(Coroutine[Any, Any, None]):
                 raise StopIteration(coroutine)
             coroutine = _await(coroutine)
         self._coroutine = coroutine
+        # Should it fail, its traceback keeps this frame.
+        del callback
         return coroutine.send(None)
 
     def _settle(self) -> None:
@@ -271,9 +276,13 @@ class Steps(Coroutine[Any, Any, None]):
 
     def _end(self) -> None:
         self._lane.forget(self)
-        # The task refers to this, and this to the task.
+        # The task refers to this, and this to the task; the traceback of a
+        # failure refers to our frames.
+        self._is_asked = True
         self._coroutine = self._context = None
-        self._unit.advance()
+        unit = self._unit
+        del self.task, self._callback
+        unit.advance()
 
 
 def _raise(error: BaseException) -> Any:

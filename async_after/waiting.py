@@ -45,10 +45,13 @@ class Latch:
             if listener in self._listeners:
                 self._listeners.remove(listener)
 
-    async def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to ``timeout`` seconds; whether the latch is open."""
+    async def wait(
+        self, timeout: float | None = None, *, future: "asyncio.Future[None] | None" = None
+    ) -> bool:
+        """Wait up to ``timeout`` seconds; whether the latch is open. ``future``:
+        a new one of the running loop, to wait with."""
         loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = loop.create_future()
+        opened = loop.create_future() if future is None else future
 
         def wake() -> None:
             try:

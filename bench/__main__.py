@@ -4,9 +4,15 @@ import argparse
 import signal
 import sys
 
-from . import dispatch, idle, latency, report
+from . import dispatch, idle, latency, report, soak, starvation
 
-_COMMANDS = {"latency": latency, "idle": idle, "dispatch": dispatch}
+_COMMANDS = {
+    "latency": latency,
+    "idle": idle,
+    "dispatch": dispatch,
+    "starvation": starvation,
+    "soak": soak,
+}
 
 
 def main() -> int:
@@ -20,8 +26,8 @@ def main() -> int:
             description=described,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--quick", action="store_true", help="about 10 s, wider intervals")
-        command.add_argument("--seed", type=int, default=1, help="of the bootstrap (default 1)")
+        command.add_argument("--quick", action="store_true", help="10 to 30 s, wider intervals")
+        command.add_argument("--seed", type=int, default=1, help="of what is random (default 1)")
         module.add_arguments(command)
     args = parser.parse_args()
     # A plain SIGTERM would skip the clean-up that ends the servers.

@@ -22,8 +22,8 @@ def request(path: str, *, close: bool = False) -> bytes:
 class Connection:
     """One connection, used for one request at a time."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+    def __init__(self, port: int, *, timeout: float = 30) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._parser = httptools.HttpResponseParser(self)
         self._is_complete = False

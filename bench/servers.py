@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
+EXAMPLE = 25
+"""Lines of the log that are kept from one that is watched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,23 @@ class Server:
     """A regular expression whose first group is the port."""
 
 
-def uvicorn(application: str, *, http: str, loop: str) -> Server:
-    """``application``: ``module:name``."""
-    options = ["--port", "0", "--http", http, "--loop", loop, "--no-access-log"]
+def uvicorn(application: str, *more: str, http: str, loop: str) -> Server:
+    """``application``: ``module:name``. ``more``: options of uvicorn's own."""
+    options = ["--port", "0", "--http", http, "--loop", loop, "--no-access-log", *more]
     return Server(
         name=f"uvicorn {http}",
         command=[sys.executable, "-m", "uvicorn", application, "--no-use-colors", *options],
         ready=r"running on http://127\.0\.0\.1:(\d+)",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A server that runs."""
+
+    process: "subprocess.Popen[str]"
+    log: "Log"
+    port: int
 
 
 @contextlib.contextmanager
@@ -42,6 +53,16 @@ def running(server: Server, *, pin: bool = False) -> Iterator[int]:
 
     ``pin``: it gets a core of its own, and this process another.
     """
+    with started(server, pin=pin) as it:
+        yield it.port
+    it.log.refuse_errors()
+
+
+@contextlib.contextmanager
+def started(
+    server: Server, *, pin: bool = False, environment: Mapping[str, str] | None = None
+) -> Iterator[Started]:
+    """The same, whatever its log says. It gets these environment variables more."""
     cores = sorted(os.sched_getaffinity(0)) if pin else []
     if pin and len(cores) < 2:
         sys.exit("pinning needs two cores")
@@ -53,21 +74,21 @@ def running(server: Server, *, pin: bool = False) -> Iterator[int]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, **(environment or {})},
     )
-    log = _Log(process, server.ready)
     try:
+        log = Log(process, server.ready)
         if pin:
             os.sched_setaffinity(process.pid, cores[:1])
             os.sched_setaffinity(0, cores[1:2])
-        yield log.port()
+        yield Started(process, log, log.port())
     finally:
         if pin:
             os.sched_setaffinity(0, cores)
         _end(process)
-    log.refuse_errors()
 
 
-class _Log:
+class Log:
     """Reads the log of a server, so that its pipe never fills up."""
 
     def __init__(self, process: "subprocess.Popen[str]", ready: str) -> None:
@@ -76,6 +97,8 @@ class _Log:
         self._ports: SimpleQueue[int | None] = SimpleQueue()
         self._tail: deque[str] = deque(maxlen=40)
         self._errors: deque[str] = deque(maxlen=40)
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -83,6 +106,11 @@ class _Log:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._tail.append(line)
+            for text, example in self._examples.items():
+                if text in line:
+                    self._counts[text] += 1
+                if self._counts[text] and len(example) < EXAMPLE:
+                    example.append(line.rstrip())
             if "ERROR" in line or "Traceback" in line or self._errors:
                 self._errors.append(line)
             found = self._ready.search(line)
@@ -98,6 +126,18 @@ class _Log:
         if port is None:
             raise RuntimeError("the server did not start:\n" + "".join(self._tail))
         return port
+
+    def watch(self, *texts: str) -> None:
+        """From now on count the lines that have one of these in them."""
+        self._examples = {text: [] for text in texts}
+
+    def counts(self) -> tuple[Counter[str], dict[str, list[str]]]:
+        """Of a server that has ended; and what it said the first time, by text."""
+        self._thread.join(STOP_TIMEOUT)
+        return self._counts, self._examples
+
+    def tail(self) -> str:
+        return "".join(self._tail)
 
     def refuse_errors(self) -> None:
         self._thread.join(STOP_TIMEOUT)

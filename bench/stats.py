@@ -1,5 +1,6 @@
 """Medians and their bootstrap intervals."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,3 +40,8 @@ def differences(changed: Sequence[float], baseline: Sequence[float], seed: int) 
     """The median of the differences pair by pair."""
     pairs = zip(changed, baseline, strict=True)
     return estimate([with_ - without for with_, without in pairs], seed)
+
+
+def quantile(samples: Sequence[float], share: float) -> float:
+    """The smallest sample that at least this share of them does not exceed."""
+    return sorted(samples)[max(0, math.ceil(share * len(samples)) - 1)]

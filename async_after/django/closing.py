@@ -41,7 +41,6 @@ class Ending:
             headers += [
                 ("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()
             ]
-            exchange.response = response
             exchange.start(
                 response.status_code,
                 [(_bytes(name), _bytes(value)) for name, value in headers],

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from django.http import HttpRequest
 
-from .. import contexts
+from .. import contexts, hygiene
 from ..dispatch import Dispatcher
 from ..exchange import Exchange
 from ..inline import InlineDispatcher
@@ -157,8 +157,11 @@ class _ASGIServer(_Server):
     def hold(self, exchange: Exchange) -> None:
         if _is_running_here(self._loop):
             return
+        # As Django does after this: the callbacks may need the connection.
+        hygiene.close_old_connections()
         timeout = self._runner.wait_timeout
         if not exchange.idle_latch().wait_in_thread(timeout):
+            self._runner.begin_waiting(0)
             self._runner.reports.unsettled(
                 f"its request was kept for wait_timeout={timeout} s and is let go now: it is lost"
                 " if the server shuts down before it ends. An application that is wrapped in"
