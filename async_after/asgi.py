@@ -250,17 +250,25 @@ class _Held(asyncio.Future[None]):
         dispatcher.held += 1
 
     def cancel(self, msg: Any = None) -> bool:
-        dispatcher, runner = self._dispatcher, self._runner
         if not self._is_cancelled and not self._is_inner:
             self._is_cancelled = True
-            dispatcher.cancelled += 1
-            if dispatcher.cancelled == dispatcher.held:
-                runner.reports.waiting(
-                    "the server has cancelled the last request that is held (it is shutting down,"
-                    f" or has lost patience): waiting up to {runner.wait_timeout} s, unless the"
-                    " process ends before,"
-                )
+            self._dispatcher.cancelled += 1
+            if self._dispatcher.cancelled == self._dispatcher.held:
+                self._report(msg)
         return super().cancel(msg)
+
+    def _report(self, msg: Any) -> None:
+        """The server has cancelled the last one that was held."""
+        reports = self._runner.reports
+        if msg is not None:
+            # uvicorn says that its patience is over, and ends.
+            reports.unsettled(f"it is lost if the process ends before: the server says {msg!r}")
+        else:
+            # It is shutting down, and waits; or was it only impatient (daphne)?
+            reports.waiting(
+                "the server has cancelled the last request that is held: waiting up to"
+                f" {self._runner.wait_timeout} s, unless the process ends before,"
+            )
 
     def let_go(self) -> None:
         self._dispatcher.held -= 1

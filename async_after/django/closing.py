@@ -6,6 +6,7 @@ it should be the outermost.
 """
 
 import _thread
+import asyncio
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
@@ -30,6 +31,26 @@ class Ending:
         # Weakly, so that a response that nobody closes is collected at once,
         # and its last closer can say so.
         self._response = weakref.ref(response)
+
+    def end_with(self, task: "asyncio.Task[Any] | None") -> None:
+        """End it at the latest with the server's task for this request.
+
+        Django closes no response that cannot be sent (uvicorn on uvloop raises
+        RuntimeError where the client has gone), and what has failed keeps it alive.
+        """
+        if task is None or not self.place.is_server:
+            return
+        weak = weakref.ref(self)
+
+        def end(task: "asyncio.Task[Any]") -> None:
+            ending = weak()
+            if ending is not None and not ending.exchange.is_ended:
+                error = None if task.cancelled() else task.exception()
+                if error is None:
+                    ending.exchange.disconnect()
+                ending.end_detached(error)
+
+        task.add_done_callback(end)
 
     def start(self) -> HttpResponseBase | None:
         """Tell the exchange what the response says of itself, as late as

@@ -75,6 +75,7 @@ class AfterResponseMiddleware:
 
     async def _aalone(self, request: HttpRequest) -> HttpResponseBase:
         ending = _open(request)
+        ending.end_with(asyncio.current_task())
         try:
             response: HttpResponseBase = await self.get_response(request)
         except BaseException as error:
