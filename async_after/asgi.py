@@ -276,12 +276,12 @@ class _Held(asyncio.Future[None]):
 
 
 async def _wait_for_all(runner: Runner) -> None:
-    runner.begin_waiting(runner.wait_timeout)
+    runner.shutdown.begin_waiting(runner.wait_timeout)
     deadline = time.monotonic() + runner.wait_timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
             if await runner.books.wait_idle(left):
-                runner.end_waiting()
+                runner.shutdown.end_waiting()
                 return
         except asyncio.CancelledError:
             # daphne cancels again each second.

@@ -6,6 +6,7 @@ connection behind. Django is looked up by name: this imports none of it
 """
 
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -17,21 +18,44 @@ _is_configured = False
 
 
 def close_old_connections() -> None:
-    """Close this thread's database connections that are unusable or too old.
+    """Close this thread's database connections that are unusable or too old,
+    and let Django look whether the others still work before it uses them.
 
-    Django does so itself at both ends of each request, but only in the
+    Django closes them itself at both ends of each request, but only in the
     request's own thread (Django's docs, "Persistent connections").
     """
-    db = _loaded("django.db")
-    if db is not None:
-        _guarded(db.close_old_connections)
+    for connection in _connections():
+        _guarded(connection.close_if_unusable_or_obsolete)
+        _check_before_use(connection)
+
+
+def _check_before_use(connection: Any) -> None:
+    """The one door to Django's health checks.
+
+    A persistent connection may have lain here for long, and the database may
+    have ended it. Django looks only with CONN_HEALTH_CHECKS, which is off by
+    default: whoever meets a broken view asks again, but nobody repeats a
+    callback. So here it always looks, once, at the first query after
+    ``close_if_unusable_or_obsolete``: a round trip for what uses the database,
+    none for what does not or opens a connection (``connect()`` puts the
+    setting back). Not with a psycopg pool, which has a check of its own.
+    """
+    connection.health_check_enabled = True
 
 
 def close_connections() -> None:
     """Close all of this thread's database connections: the thread is about to end."""
+    for connection in _connections():
+        _guarded(connection.close)
+
+
+def _connections() -> list[Any]:
+    """Django's wrappers of this thread's connections, open or not."""
     db = _loaded("django.db")
-    if db is not None:
-        _guarded(db.connections.close_all)
+    if db is None or is_empty(db.connections._connections):
+        return []
+    connections: list[Any] = db.connections.all(initialized_only=True)
+    return connections
 
 
 def forget_caches() -> None:
@@ -64,13 +88,17 @@ def close_caches() -> None:
 
 
 def is_empty(local: Any) -> bool:
-    """Whether an asgiref ``Local`` surely holds nothing in this context.
+    """Whether an asgiref ``Local`` surely holds nothing in this context or,
+    if it is thread-critical, in this thread.
 
     Asking it in vain for an attribute costs microseconds, for every callback.
     Its storage is private; where it is another one the answer is ``False``,
     and the slow way is taken.
     """
-    variable = getattr(local._storage, "_data", None)
+    storage = local._storage
+    if isinstance(storage, threading.local):
+        return not storage.__dict__
+    variable = getattr(storage, "_data", None)
     return isinstance(variable, ContextVar) and not variable.get(None)
 
 

@@ -9,9 +9,8 @@ give up is DROPPED, and logged by name.
 
 import asyncio
 import threading
-import time
-from collections.abc import Coroutine, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from . import conf, lifetime
@@ -21,17 +20,15 @@ from .callback import Callback, CallbackState
 from .conf import Bounds, Overflow
 from .dispatch import CLOSED_RUNNER, Dispatcher, LoopDispatcher, ThreadDispatcher, Unit
 from .exchange import Exchange, current_callback, current_exchange
-from .instrumentation import Instrument, log, log_ended, logger, tell
+from .instrumentation import Instrument, log_ended, logger, tell
 from .line import Line
 from .reports import Reports
 from .room import FULL, Room
+from .shutdown import Shutdown
 from .threads import WorkerPool
 from .timers import Timers
 
 _DEFAULT = Bounds()
-
-_SAME_SHUTDOWN = 5.0
-"""Seconds between the end of a server's waiting and the exit of its process."""
 
 
 class Runner:
@@ -85,14 +82,14 @@ class Runner:
         self.timers: Timers = Timers()
         self.background: BackgroundLoop = BackgroundLoop(self.pool)
         self.books: Books = Books()
-        self._line = Line(lambda: self._bounds.limit)
-        self._room = Room(self.books, lambda: self._bounds, self.timers.call_later)
+        self.line: Line = Line(lambda: self._bounds.limit)
+        self.room: Room = Room(self.books, lambda: self._bounds, self.timers.call_later)
         self.reports: Reports = Reports(self.books, self.timers.call_later)
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self.threads: ThreadDispatcher = ThreadDispatcher(self)
         self._apps = 0
-        self._wait_over: float | None = None
+        self.shutdown: Shutdown = Shutdown(self)
 
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
@@ -110,6 +107,7 @@ class Runner:
                     if gone is not None:
                         gone.lane.abandon()
             dispatcher = self._loops[loop] = LoopDispatcher(self, loop)
+            self.pool.open()
         return dispatcher
 
     def thread_dispatcher(self) -> ThreadDispatcher:
@@ -117,6 +115,7 @@ class Runner:
         if self.threads.is_shut:
             # A new exchange is a sign of life, and there is no other without a loop.
             self.threads = ThreadDispatcher(self)
+            self.pool.open()
         return self.threads
 
     def attach(self) -> None:
@@ -134,19 +133,19 @@ class Runner:
             self._apps -= 1
             return self._apps == 0
 
+    def dispatchers(self) -> list[Dispatcher]:
+        """Those of all loops, and that of the threads."""
+        with self._lock:
+            return [*self._loops.values(), self.threads]
+
     @property
     def wait_timeout(self) -> float:
         self._refresh()
         return self._bounds.wait_timeout
 
-    def begin_waiting(self, seconds: float) -> None:
-        """Somebody waits so long for all callbacks, most likely as the process
-        is about to end: at its exit it is not waited for a second time."""
-        self._wait_over = time.monotonic() + seconds
-
-    def end_waiting(self) -> None:
-        """They have all ended."""
-        self._wait_over = None
+    @property
+    def close_timeout(self) -> float:
+        return self._bounds.close_timeout
 
     # For dispatchers and units (``dispatch.Slots``).
 
@@ -156,25 +155,25 @@ class Runner:
             unit.abandon(CLOSED_RUNNER)
             return
         self._refresh()
-        self._line.submit(unit)
+        self.line.submit(unit)
 
     def release(self) -> None:
-        self._line.release()
+        self.line.release()
 
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
-        return self._line.lending(callback)
+        return self.line.lending(callback)
 
     def refuse_overflow(self, name: str) -> None:
         self._refresh()
         if self._bounds.overflow == "raise":
-            self._room.refuse(name)
+            self.room.refuse(name)
 
     async def wait_for_room(self) -> None:
-        await self._room.wait()
+        await self.room.wait()
 
     def limit_waiting(self, exchange: Exchange) -> None:
-        if self._room.check(exchange):
-            self._line.trim()
+        if self.room.check(exchange):
+            self.line.trim()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
@@ -188,18 +187,18 @@ class Runner:
             tell(self._bounds.instruments, "registered", callback)
 
     def started(self, callback: Callback[Any]) -> None:
-        if self._room.is_awaited:
-            self._room.look()
+        if self.room.is_awaited:
+            self.room.look()
         if self._bounds.instruments:
             tell(self._bounds.instruments, "started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
-        if self._line.lent:
-            self._line.ended(callback)
-        if self._room.is_awaited:
-            self._room.look()
+        if self.line.lent:
+            self.line.ended(callback)
+        if self.room.is_awaited:
+            self.room.look()
         if callback.state is CallbackState.DROPPED:
-            losses = self._room.losses if callback._reason is FULL else self.reports.losses
+            losses = self.room.losses if callback._reason is FULL else self.reports.losses
             losses.add(callback)
         elif callback.state is not CallbackState.SUCCEEDED:
             log_ended(callback)
@@ -237,109 +236,11 @@ class Runner:
         after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
-        await self._close(self.wait_timeout)
-
-    async def _close(self, wait_timeout: float) -> None:
-        closing = self._begin_closing(wait_timeout)
-        before = self.statistics().dropped
-        try:
-            if not await self.books.wait_until(self._is_over, wait_timeout):
-                self._give_up(closing)
-                await self.books.wait_until(self._is_over, self._bounds.close_timeout)
-        finally:
-            self._end_closing(closing, before)
+        await self.shutdown.aclose(self.wait_timeout)
 
     def close_at_exit(self) -> None:
         """The same at the interpreter's exit, for what is left then."""
-        can_end = lifetime.has_other_threads()
-        resting = [d for d in [*self._loops.values()] if not d.loop.is_running()]
-        for exchange in self.books.exchanges():
-            if not exchange.is_ended and (exchange.host in resting or not can_end):
-                self._drop_pending(exchange, "the process ended before the response did")
-        wait_timeout = self._bounds.wait_timeout
-        if self._wait_over is not None:
-            left = self._wait_over - time.monotonic()
-            if left > -_SAME_SHUTDOWN:
-                wait_timeout = min(max(left, 0.0), wait_timeout)
-        for dispatcher in resting:
-            # Stopped, as Twisted stops daphne's, and not closed: it can go on.
-            has_some = any(exchange.host is dispatcher for exchange in self.books.exchanges())
-            if has_some and not dispatcher.loop.is_closed():
-                _run(dispatcher.loop, self._close(wait_timeout))
-            dispatcher.lane.abandon()
-        closing = self._begin_closing(wait_timeout)
-        before = self.statistics().dropped
-        try:
-            if not self.books.wait_idle_in_thread(wait_timeout):
-                self._give_up(closing)
-                self.books.wait_idle_in_thread(self._bounds.close_timeout)
-        finally:
-            self._end_closing(closing, before)
-
-    def _begin_closing(self, wait_timeout: float) -> list[Dispatcher]:
-        """Those that are closed: who comes later begins another life."""
-        exchanges = self.books.exchanges()
-        if exchanges:
-            log(
-                "info",
-                "shutdown: waiting up to %.1f s for the callbacks of %s exchange(s)",
-                wait_timeout,
-                len(exchanges),
-            )
-        with self._lock:
-            closing: list[Dispatcher] = [*self._loops.values(), self.threads]
-            for dispatcher in closing:
-                dispatcher.is_closing = True
-        return closing
-
-    def _is_over(self) -> bool:
-        return not self._left()
-
-    def _left(self) -> list[Exchange]:
-        """The exchanges that are being closed, and have unsettled callbacks."""
-        with self._lock:
-            others = [d for d in (*self._loops.values(), self.threads) if not d.is_closing]
-        return [exchange for exchange in self.books.exchanges() if exchange.host not in others]
-
-    def _give_up(self, closing: list[Dispatcher]) -> None:
-        """Drop what waits, and cancel what runs."""
-        for dispatcher in closing:
-            dispatcher.is_shut = True
-        reason = f"shutdown: it had not started within wait_timeout={self._bounds.wait_timeout} s"
-        for exchange in self._left():
-            self._drop_pending(exchange, reason)
-        for unit in self._line.take_closed():
-            unit.abandon(reason)
-        reason = f"shutdown: it had not ended within wait_timeout={self._bounds.wait_timeout} s"
-        for callback in self._running_of(self._left()):
-            callback._owner.stop(callback, CallbackState.DROPPED, reason)
-
-    def _running_of(self, exchanges: Sequence[Exchange]) -> list[Callback[Any]]:
-        owners: set[object] = {*exchanges}
-        return [callback for callback in self.books.running() if callback._owner in owners]
-
-    def _end_closing(self, closing: list[Dispatcher], dropped_before: int) -> None:
-        """Nothing is waited for any more."""
-        if self._left():
-            self._give_up(closing)
-            reason = "shutdown: it had not ended when the time was up"
-            for callback in self._running_of(self._left()):
-                callback._owner.drop(callback, reason)
-        for dispatcher in closing:
-            dispatcher.is_shut = True
-        self._room.losses.say_rest()
-        self.reports.losses.say_rest()
-        dropped = self.statistics().dropped - dropped_before
-        if dropped:
-            log("error", "shutdown: %s callback(s) were lost, as named above", dropped)
-        if not self.books.exchanges():
-            self.pool.close()
-            self.background.close()
-            self.timers.hurry()
-
-    def _drop_pending(self, exchange: Exchange, reason: str) -> None:
-        for callback in exchange.pending():
-            exchange.drop(callback, reason, if_pending=True)
+        self.shutdown.at_exit(self.wait_timeout)
 
     def _refuse_deadlock(self) -> None:
         callback = current_callback.get()
@@ -355,16 +256,6 @@ class Runner:
                     " callbacks run after its response"
                 )
             exchange = exchange.parent
-
-
-def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> None:
-    """Run it on a loop that was stopped, and in which others may want it stopped again."""
-    task = loop.create_task(closing)
-    for _ in range(100):
-        with suppress(RuntimeError):  # stopped before the end
-            loop.run_until_complete(task)
-        if task.done():
-            return
 
 
 class _DefaultRunner(Runner):

@@ -137,17 +137,20 @@ class WorkerPool:
         self._say_if_full()
 
     def close(self) -> None:
-        """Let each worker end when it has nothing left to do. New work reopens the pool."""
+        """Let each worker end when it has nothing left to do, until ``open``."""
         with self._lock:
             self._is_closing = True
             for worker in [*self._idle]:
                 if not worker.sessions:
                     self._dismiss(worker)
 
+    def open(self) -> None:
+        """Workers stay again when they have nothing to do."""
+        self._is_closing = False
+
     # Under the lock.
 
     def _grow(self) -> Worker | None:
-        self._is_closing = False
         size = self._size()
         if len(self._workers) - min(self._overdue, size) >= size:
             return None

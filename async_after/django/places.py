@@ -161,7 +161,7 @@ class _ASGIServer(_Server):
         hygiene.close_old_connections()
         timeout = self._runner.wait_timeout
         if not exchange.idle_latch().wait_in_thread(timeout):
-            self._runner.begin_waiting(0)
+            self._runner.shutdown.begin_waiting(0)
             self._runner.reports.unsettled(
                 f"its request was kept for wait_timeout={timeout} s and is let go now: it is lost"
                 " if the server shuts down before it ends. An application that is wrapped in"

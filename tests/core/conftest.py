@@ -20,7 +20,7 @@ MakeRunner = Callable[..., Runner]
 
 @pytest.fixture
 def make_runner() -> Iterator[MakeRunner]:
-    """Makes runners whose idle threads end with the test."""
+    """Makes runners whose idle threads end with the test, and that log nothing after it."""
     made: list[Runner] = []
 
     def make(**bounds: Any) -> Runner:
@@ -31,6 +31,10 @@ def make_runner() -> Iterator[MakeRunner]:
     yield make
     for runner in made:
         runner.pool.close()
+        runner.background.close()
+        # Now, and not in the log of some other test.
+        runner.room.losses.say_rest()
+        runner.reports.losses.say_rest()
 
 
 @pytest.fixture
@@ -99,9 +103,9 @@ async def ended(callback: Callback[Any]) -> None:
 async def free(runner: Runner) -> None:
     """Wait until no slot is taken: a worker gives its own back after its callback has ended."""
     async with asyncio.timeout(DEADLINE):
-        while runner._line.used:
+        while runner.line.used:
             await asyncio.sleep(0)
-    assert runner._line.used == 0
+    assert runner.line.used == 0
 
 
 async def gone(threads: set[threading.Thread]) -> None:

@@ -272,7 +272,7 @@ async def test_an_async_one_that_does_not_stop(
     with responding(loop_exchange(runner)):
         following = after_response(int)
     assert await following.wait(DEADLINE) == 0
-    assert runner._line.used <= 1
+    assert runner.line.used <= 1
 
 
 @pytest.mark.parametrize("concurrent", [False, True])

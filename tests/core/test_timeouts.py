@@ -242,7 +242,7 @@ def test_the_loop_ends_with_callbacks(make_runner: MakeRunner) -> None:
     asyncio.run(_ask_for_a_dispatcher(runner))
     gc.collect()
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 3
-    assert runner._line.used == 0
+    assert runner.line.used == 0
     assert not runner.books._exchanges
 
 
@@ -262,7 +262,7 @@ def test_the_loop_is_closed_without_cancelling(make_runner: MakeRunner) -> None:
     asyncio.run(_ask_for_a_dispatcher(runner))
     gc.collect()  # asyncio complains of the task here, and not in some other test
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 2
-    assert runner._line.used == 0
+    assert runner.line.used == 0
 
 
 async def _ask_for_a_dispatcher(runner: Runner) -> None:

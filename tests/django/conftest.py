@@ -2,10 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import django
 import pytest
 from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+
+from . import postgresql
+from .dbserver import Site, Sites
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.site.settings")
 django.setup()
@@ -27,3 +31,31 @@ def fresh_views() -> None:
     views.registered.clear()
     views.entered.clear()
     views.go_on.clear()
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    """Processes that serve a site, and the PostgreSQL of those that want one."""
+    with ExitStack() as stack:
+        sites = Sites(tmp_path_factory.mktemp("sites"), lambda: _start_postgresql(stack))
+        try:
+            yield sites
+        finally:
+            sites.stop()
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, sites: Sites) -> Site:
+    """The one of the test's parameter (``dbserver.with_sites``)."""
+    site: Site = sites.get(request.param)
+    return site
+
+
+def _start_postgresql(stack: ExitStack) -> postgresql.PostgreSQL:
+    programs = postgresql.find_programs()
+    if programs is None:
+        reason = "no PostgreSQL: neither on the path nor below /usr/lib/postgresql"
+        if postgresql.is_required():
+            pytest.fail(f"{reason}, and {postgresql.REQUIRED} wants it")
+        pytest.skip(reason)
+    return stack.enter_context(postgresql.running(programs))

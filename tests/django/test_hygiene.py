@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.core.asgi import get_asgi_application
 from django.core.cache import cache, caches
-from django.db import connection
+from django.db import connection, connections
+from django.test import override_settings
 from django.utils import timezone, translation
 
 from async_after import CallbackState, after_response, get_runner
@@ -50,6 +51,48 @@ async def test_no_connection_is_left_behind(path: str) -> None:
     for closed in (first, second, last):
         with pytest.raises(Exception, match="closed"):
             closed.execute("SELECT 1")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The connections that Django has looked at; it finds none of them alive.
+    They are persistent, and CONN_HEALTH_CHECKS is off."""
+    looked_at: list[Any] = []
+
+    def is_usable(wrapper: Any) -> bool:
+        looked_at.append(wrapper.connection)
+        return False
+
+    settings: Any = connections.settings["default"]
+    monkeypatch.setitem(settings, "CONN_MAX_AGE", None)
+    monkeypatch.setattr(type(connections["default"]), "is_usable", is_usable)
+    assert settings["CONN_HEALTH_CHECKS"] is False
+    return looked_at
+
+
+@pytest.mark.parametrize("path", ["/sync", "/async"])
+async def test_a_kept_connection_is_looked_at_before_its_next_use(
+    path: str, looks: list[Any]
+) -> None:
+    """Nobody repeats a callback that has met a connection which the server had ended."""
+    used: list[Any] = []
+
+    def s() -> None:
+        Row.objects.count()
+        Row.objects.count()
+        used.append(connection.connection)
+
+    def ends() -> None:
+        s()
+        connection.close()
+
+    views.todo += [ends, s, lambda: None, s, ends]
+    with override_settings(ASYNC_AFTER={"MAX_THREADS": 1}):
+        await through_the_wrapper(path)
+    _, second, third, last = used
+    # Not while it was new, nor for who does not use it, and once for who does.
+    assert looks == [second, third]
+    assert len({second, third, last}) == 3
 
 
 async def test_async_callbacks_do_not_make_threads(caplog: pytest.LogCaptureFixture) -> None:

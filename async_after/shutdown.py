@@ -1,0 +1,182 @@
+"""The end of a runner: at ``lifespan.shutdown``, and at the interpreter's exit.
+
+Promise 10, drained: it waits, cancels and ends in time; what comes after the
+deadline is DROPPED, and each lost callback is logged by name, and counted.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from . import lifetime
+from .background import BackgroundLoop
+from .books import Books, Statistics
+from .callback import Callback, CallbackState
+from .dispatch import Dispatcher, LoopDispatcher
+from .exchange import Exchange
+from .instrumentation import log
+from .line import Line
+from .reports import Reports
+from .room import Room
+from .threads import WorkerPool
+from .timers import Timers
+
+_SAME_SHUTDOWN = 5.0
+"""Seconds between the end of a server's waiting and the exit of its process."""
+
+
+class Parts(Protocol):
+    """A runner, seen from here."""
+
+    pool: WorkerPool
+    timers: Timers
+    background: BackgroundLoop
+    books: Books
+    line: Line
+    room: Room
+    reports: Reports
+
+    @property
+    def close_timeout(self) -> float: ...
+    def dispatchers(self) -> list[Dispatcher]: ...
+    def statistics(self) -> Statistics: ...
+
+
+class Shutdown:
+    """Closes the dispatchers that there are when it begins, and what they had
+    to run. Apps that start meanwhile have others: that is another life."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._wait_over: float | None = None
+
+    def begin_waiting(self, seconds: float) -> None:
+        """Somebody waits so long for all callbacks, most likely as the process
+        is about to end: at its exit it is not waited for a second time."""
+        self._wait_over = time.monotonic() + seconds
+
+    def end_waiting(self) -> None:
+        """They have all ended."""
+        self._wait_over = None
+
+    async def aclose(self, wait_timeout: float) -> None:
+        closing, dropped = self._begin(wait_timeout)
+        books = self._parts.books
+        try:
+            if not await books.wait_until(self._is_over, wait_timeout):
+                self._give_up(closing, wait_timeout)
+                await books.wait_until(self._is_over, self._parts.close_timeout)
+        finally:
+            # Also where the server has lost patience, and cancels this.
+            self._end(closing, wait_timeout, dropped)
+
+    def at_exit(self, wait_timeout: float) -> None:
+        books = self._parts.books
+        dispatchers = self._parts.dispatchers()
+        resting = [
+            dispatcher
+            for dispatcher in dispatchers
+            if isinstance(dispatcher, LoopDispatcher) and not dispatcher.loop.is_running()
+        ]
+        can_end = lifetime.has_other_threads()
+        for exchange in books.exchanges():
+            if not exchange.is_ended and (exchange.host in resting or not can_end):
+                _drop_pending(exchange, "the process ended before the response did")
+        if self._wait_over is not None:
+            left = self._wait_over - time.monotonic()
+            if left > -_SAME_SHUTDOWN:
+                wait_timeout = min(max(left, 0.0), wait_timeout)
+        for dispatcher in resting:
+            # Stopped, as Twisted stops daphne's, and not closed: it can go on.
+            has_some = any(exchange.host is dispatcher for exchange in books.exchanges())
+            if has_some and not dispatcher.loop.is_closed():
+                _run(dispatcher.loop, self.aclose(wait_timeout))
+            dispatcher.lane.abandon()
+        closing, dropped = self._begin(wait_timeout)
+        try:
+            if not books.wait_idle_in_thread(wait_timeout):
+                self._give_up(closing, wait_timeout)
+                books.wait_idle_in_thread(self._parts.close_timeout)
+        finally:
+            self._end(closing, wait_timeout, dropped)
+
+    def _begin(self, wait_timeout: float) -> tuple[list[Dispatcher], int]:
+        """Who is closed, and how many callbacks have been dropped until now."""
+        exchanges = self._parts.books.exchanges()
+        if exchanges:
+            log(
+                "info",
+                "shutdown: waiting up to %.1f s for the callbacks of %s exchange(s)",
+                wait_timeout,
+                len(exchanges),
+            )
+        closing = self._parts.dispatchers()
+        for dispatcher in closing:
+            dispatcher.is_closing = True
+        return closing, self._parts.statistics().dropped
+
+    def _is_over(self) -> bool:
+        return not self._left()
+
+    def _left(self) -> list[Exchange]:
+        """The exchanges that are being closed, and have unsettled callbacks."""
+        others = self._others()
+        return [e for e in self._parts.books.exchanges() if e.host not in others]
+
+    def _others(self) -> list[Dispatcher]:
+        """Those of other lives."""
+        return [other for other in self._parts.dispatchers() if not other.is_closing]
+
+    def _give_up(self, closing: list[Dispatcher], wait_timeout: float) -> None:
+        """Drop what waits, and cancel what runs."""
+        for dispatcher in closing:
+            dispatcher.is_shut = True
+        reason = f"shutdown: it had not started within wait_timeout={wait_timeout:g} s"
+        for exchange in self._left():
+            _drop_pending(exchange, reason)
+        for unit in self._parts.line.take_closed():
+            unit.abandon(reason)
+        reason = f"shutdown: it had not ended within wait_timeout={wait_timeout:g} s"
+        for callback in self._running_of(self._left()):
+            callback._owner.stop(callback, CallbackState.DROPPED, reason)
+
+    def _end(self, closing: list[Dispatcher], wait_timeout: float, dropped_before: int) -> None:
+        """Nothing is waited for any more."""
+        if self._left():
+            self._give_up(closing, wait_timeout)
+            reason = "shutdown: it had not ended when the time was up"
+            for callback in self._running_of(self._left()):
+                callback._owner.drop(callback, reason)
+        for dispatcher in closing:
+            dispatcher.is_shut = True
+        parts = self._parts
+        parts.room.losses.say_rest()
+        parts.reports.losses.say_rest()
+        dropped = parts.statistics().dropped - dropped_before
+        if dropped:
+            log("error", "shutdown: %s callback(s) were lost, as named above", dropped)
+        if not self._others():
+            parts.pool.close()
+            parts.background.close()
+            parts.timers.hurry()
+
+    def _running_of(self, exchanges: Sequence[Exchange]) -> list[Callback[Any]]:
+        owners: set[object] = {*exchanges}
+        return [c for c in self._parts.books.running() if c._owner in owners]
+
+
+def _drop_pending(exchange: Exchange, reason: str) -> None:
+    for callback in exchange.pending():
+        exchange.drop(callback, reason, if_pending=True)
+
+
+def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> None:
+    """Run it on a loop that was stopped, and in which others may want it stopped again."""
+    task = loop.create_task(closing)
+    for _ in range(100):
+        with suppress(RuntimeError):  # stopped before the end
+            loop.run_until_complete(task)
+        if task.done():
+            return
