@@ -17,6 +17,14 @@ _is_configured = False
 """Settings that have been configured once stay so."""
 
 
+class _Thread(threading.local):
+    sessions = 0
+    """Async callbacks whose thread-sensitive calls come to this thread."""
+
+
+_here = _Thread()
+
+
 def close_old_connections() -> None:
     """Close this thread's database connections that are unusable or too old,
     and let Django look whether the others still work before it uses them.
@@ -25,8 +33,27 @@ def close_old_connections() -> None:
     request's own thread (Django's docs, "Persistent connections").
     """
     for connection in _connections():
+        close_at = connection.close_at
+        if _here.sessions and not getattr(connection, "pool", None):
+            # Whoever comes into the thread of an async callback leaves it its
+            # connection: it may be fetching from it. Not so with a pool, which
+            # the views have to live on too.
+            connection.close_at = None
         _guarded(connection.close_if_unusable_or_obsolete)
+        connection.close_at = close_at
         _check_before_use(connection)
+
+
+def begin_session() -> None:
+    """An async callback comes into this thread, where others may be already."""
+    close_old_connections()
+    _here.sessions += 1
+
+
+def end_session() -> None:
+    """It has ended."""
+    _here.sessions -= 1
+    close_old_connections()
 
 
 def _check_before_use(connection: Any) -> None:

@@ -46,7 +46,7 @@ class SessionExecutor(Executor):
             return future
         if worker is _NEW:
             worker = self._workers[callback] = self._pool.reserve()
-            self._pool.give(worker, hygiene.close_old_connections)
+            self._pool.give(worker, hygiene.begin_session)
         self._pool.give(worker, lambda: _fulfil(future, fn, args, kwargs))
         return future
 
@@ -73,7 +73,7 @@ class SessionExecutor(Executor):
         cleaned: Future[None] = Future()
 
         def clean() -> None:
-            hygiene.close_old_connections()
+            hygiene.end_session()
             self._pool.release(worker)
             cleaned.set_result(None)
 

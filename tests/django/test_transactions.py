@@ -42,8 +42,8 @@ def test_a_transaction_of_an_async_callback_is_committed(site: Site) -> None:
 
 
 @pytest.mark.parametrize("do", ["look", "alook", "raise_in_atomic"])
-@with_sites(*(each for each in EACH_WITH_ONE_THREAD if each.max_age))
-def test_a_persistent_connection_in_use_is_left_alone(site: Site, do: str) -> None:
+@with_sites(*EACH_WITH_ONE_THREAD)
+def test_a_connection_in_use_is_left_alone(site: Site, do: str) -> None:
     """An async callback fetches from it, row by row."""
     assert len(site.run("async", "insert", "insert_another").results) == 2
     fetching = site.start("async", "iterate")
