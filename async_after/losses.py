@@ -48,7 +48,7 @@ class Losses:
         if not self._pace.is_due():
             with self._lock:
                 is_first = not self._unsaid
-                self._unsaid[callback.name] += 1
+                self._unsaid[f"{callback.name} ({callback._reason})"] += 1
             if is_first:
                 self._later(1.0, self.say_rest)
             return

@@ -95,11 +95,14 @@ class Room:
             log(
                 "warning",
                 "the runner is full: %s callbacks of finished requests wait to start"
-                " (pending_limit=%s), and %s may run at once (limit). They are kept. Raise the"
+                " (pending_limit=%s), and %s may run at once (limit). They are kept; %s. Raise the"
                 " limits, make the callbacks shorter, or move them to a queue.",
                 self._books.waiting,
                 bounds.pending_limit,
                 bounds.limit,
+                "new ones are refused"
+                if bounds.overflow == "raise"
+                else f"views wait in aafter_response, up to {STALLED:g} s after the last has begun",
             )
         return False
 

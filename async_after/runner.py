@@ -253,7 +253,8 @@ class Runner:
             if self.books.holds(exchange) and not exchange.is_ended:
                 raise RuntimeError(
                     f"waiting for the runner inside {exchange.label()} would never end: its"
-                    " callbacks run after its response"
+                    " callbacks run when it is over. Wait outside of requests and scopes that have"
+                    " registered callbacks."
                 )
             exchange = exchange.parent
 

@@ -39,6 +39,8 @@ class Parts(Protocol):
     reports: Reports
 
     @property
+    def wait_timeout(self) -> float: ...
+    @property
     def close_timeout(self) -> float: ...
     def dispatchers(self) -> list[Dispatcher]: ...
     def statistics(self) -> Statistics: ...
@@ -66,11 +68,11 @@ class Shutdown:
         books = self._parts.books
         try:
             if not await books.wait_until(self._is_over, wait_timeout):
-                self._give_up(closing, wait_timeout)
+                self._give_up(closing)
                 await books.wait_until(self._is_over, self._parts.close_timeout)
         finally:
             # Also where the server has lost patience, and cancels this.
-            self._end(closing, wait_timeout, dropped)
+            self._end(closing, dropped)
 
     def at_exit(self, wait_timeout: float) -> None:
         books = self._parts.books
@@ -97,18 +99,18 @@ class Shutdown:
         closing, dropped = self._begin(wait_timeout)
         try:
             if not books.wait_idle_in_thread(wait_timeout):
-                self._give_up(closing, wait_timeout)
+                self._give_up(closing)
                 books.wait_idle_in_thread(self._parts.close_timeout)
         finally:
-            self._end(closing, wait_timeout, dropped)
+            self._end(closing, dropped)
 
     def _begin(self, wait_timeout: float) -> tuple[list[Dispatcher], int]:
         """Who is closed, and how many callbacks have been dropped until now."""
         exchanges = self._parts.books.exchanges()
-        if exchanges:
+        if exchanges and wait_timeout:
             log(
                 "info",
-                "shutdown: waiting up to %.1f s for the callbacks of %s exchange(s)",
+                "shutdown: waiting up to %.3g s for the callbacks of %s exchange(s)",
                 wait_timeout,
                 len(exchanges),
             )
@@ -129,23 +131,24 @@ class Shutdown:
         """Those of other lives."""
         return [other for other in self._parts.dispatchers() if not other.is_closing]
 
-    def _give_up(self, closing: list[Dispatcher], wait_timeout: float) -> None:
+    def _give_up(self, closing: list[Dispatcher]) -> None:
         """Drop what waits, and cancel what runs."""
+        limit = f"within wait_timeout={self._parts.wait_timeout:g} s"
         for dispatcher in closing:
             dispatcher.is_shut = True
-        reason = f"shutdown: it had not started within wait_timeout={wait_timeout:g} s"
+        reason = f"shutdown: it had not started {limit}"
         for exchange in self._left():
             _drop_pending(exchange, reason)
         for unit in self._parts.line.take_closed():
             unit.abandon(reason)
-        reason = f"shutdown: it had not ended within wait_timeout={wait_timeout:g} s"
+        reason = f"shutdown: it had not ended {limit}"
         for callback in self._running_of(self._left()):
             callback._owner.stop(callback, CallbackState.DROPPED, reason)
 
-    def _end(self, closing: list[Dispatcher], wait_timeout: float, dropped_before: int) -> None:
+    def _end(self, closing: list[Dispatcher], dropped_before: int) -> None:
         """Nothing is waited for any more."""
         if self._left():
-            self._give_up(closing, wait_timeout)
+            self._give_up(closing)
             reason = "shutdown: it had not ended when the time was up"
             for callback in self._running_of(self._left()):
                 callback._owner.drop(callback, reason)

@@ -129,7 +129,7 @@ async def test_after_response_never_waits(small: Runner, caplog: pytest.LogCaptu
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith(
         "the runner is full: 2 callbacks of finished requests wait to start (pending_limit=1),"
-        " and 1 may run at once (limit). They are kept."
+        " and 1 may run at once (limit). They are kept; views wait"
     )
 
 

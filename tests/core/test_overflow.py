@@ -19,6 +19,7 @@ from async_after import (
     after_response,
 )
 from async_after.asgi import AfterResponseMiddleware
+from async_after.room import FULL
 
 from .conftest import (
     DEADLINE,
@@ -189,7 +190,7 @@ async def test_drops_are_logged_once_a_second(dropping: Runner, lines: Lines) ->
         ]
     await started(lines.second)
     assert lines.lines[1:] == [
-        "callbacks were dropped: 3 more, 2 x tests.core.full.nothing, 1 x other"
+        f"callbacks were dropped: 3 more, 2 x tests.core.full.nothing ({FULL}), 1 x other ({FULL})"
     ]
     assert state.waiting[0].state is SUCCEEDED
 
@@ -202,7 +203,7 @@ async def test_a_shutdown_names_the_drops_that_had_no_line(
     await dropping.aclose()
     messages = [record.getMessage() for record in records(caplog)]
     assert len(messages) == 2
-    assert messages[1] == "callbacks were dropped: 2 more, 2 x tests.core.full.nothing"
+    assert messages[1] == f"callbacks were dropped: 2 more, 2 x tests.core.full.nothing ({FULL})"
 
 
 THREADS, EACH, ROOM = 4, 60, 50
