@@ -4,7 +4,7 @@ import asyncio
 import functools
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -489,9 +489,8 @@ async def test_no_thread_can_be_started(
     def fails(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    start: Callable[[threading.Thread], None] = fails
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
+        patch.setattr(threading.Thread, "start", fails)
         with responding(loop_exchange(background)):
             lost, following = in_background(where), after_response(where)
         await ended(following)

@@ -74,12 +74,12 @@ registrations = st.builds(
 
 steps = st.lists(
     st.one_of(
-        registrations,
+        *[registrations] * 4,  # as likely as all the others together
         st.sampled_from(["finish", "disconnect", "fail", "turn", "new", "thread"]),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
         st.tuples(st.just("wait and leave"), st.integers(0, 20)),
     ),
-    min_size=3,
+    min_size=8,
     max_size=40,
 )
 
@@ -186,15 +186,15 @@ class Model:
 
     async def wait(self, what: Registration) -> None:
         """For any other one, and not for long."""
+        if not self.all:  # it has begun before its own registration returned
+            return
         callback = self.all[what.number % len(self.all)]
-        waiting = callback.wait(0.001)
+        waiting = wait_for(callback, 0.001)
         try:
             await (asyncio.create_task(waiting) if what.kind == "waits in a task" else waiting)
         except asyncio.CancelledError:
             if not callback.done() or not isinstance(callback.exception(), asyncio.CancelledError):
                 raise  # this one is cancelled
-        except BaseException:  # whatever that one has raised, or that it cannot be waited for
-            pass
 
     def check(self, closed: bool) -> None:
         for callback in self.all:
@@ -229,6 +229,15 @@ def silent() -> Iterator[None]:
         logger.setLevel(level)
 
 
+async def wait_for(callback: Callback[Any], timeout: float | None) -> None:
+    try:
+        await callback.wait(timeout)
+    except asyncio.CancelledError:
+        raise
+    except BaseException:  # the callback's own; a SystemExit would end the loop
+        pass
+
+
 async def play(model: Model, sequence: list[Any], end: str) -> None:
     runner = model.runner
     tasks: list[asyncio.Task[Any]] = []
@@ -241,12 +250,14 @@ async def play(model: Model, sequence: list[Any], end: str) -> None:
                     model.register(step)
             case ("cancel", number) if model.all:
                 callback = model.all[number % len(model.all)]
-                callback.cancel()
-                if not callback.done() or callback.state is S.CANCELLED:
+                if not callback.done():
                     model.allowed[callback].add(S.CANCELLED)
+                callback.cancel()
             case ("wait and leave", number) if model.all:
                 callback = model.all[number % len(model.all)]
-                tasks.append(asyncio.ensure_future(callback.wait(0.001 if number % 2 else None)))
+                tasks.append(
+                    asyncio.ensure_future(wait_for(callback, 0.001 if number % 2 else None))
+                )
                 if number % 3:
                     await asyncio.sleep(0)
                     tasks[-1].cancel()
