@@ -24,8 +24,8 @@ class Statistics:
     open_exchanges: int
     """Requests that have registered callbacks, and whose response is not finished."""
     waiting: int
-    """Those of the pending that could start if there were room: their response
-    is finished. ``pending_limit`` bounds them."""
+    """Those of the pending whose response is finished, and that wait for one of
+    the ``limit`` slots: ``pending_limit`` bounds them."""
     overdue: int
     """Worker threads held by plain functions that have timed out."""
     pending: int
@@ -92,6 +92,8 @@ class Books:
     def queue(self, count: int) -> None:
         with self._lock:
             self.waiting += count
+            if count < 0:
+                self.begun -= count
 
     def idle(self, exchange: Exchange) -> None:
         with self._lock:
@@ -137,7 +139,8 @@ class Books:
 
     def spare(self) -> None:
         with self._lock:
-            self._doomed -= 1
+            # Unless somebody else has dropped it, a shutdown say.
+            self._doomed -= self._doomed > 0
 
     def long_running(self, seconds: float) -> tuple[list[Callback[Any]], float | None]:
         """Those without a timeout that have been running for longer, once each;

@@ -134,6 +134,7 @@ class Callback(Generic[R]):
     __slots__ = (
         "__weakref__",
         "_exception",
+        "_is_waiting",
         "_latch",
         "_number",
         "_owner",
@@ -170,6 +171,8 @@ class Callback(Generic[R]):
         """The lane it runs in, where there are lanes."""
         self._result: Any = None
         self._exception: BaseException | None = None
+        # It is pending, its exchange has ended, and it has no slot yet.
+        self._is_waiting = False
         # Which one of its exchange.
         self._number = 0
         # Why it was dropped.

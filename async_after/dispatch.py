@@ -62,6 +62,9 @@ class Unit:
         self._dispatcher = dispatcher
         self.exchange: Exchange = exchange
 
+    def _set_out(self) -> None:
+        self.exchange.set_out()
+
     def is_closed(self) -> bool:
         """Whether callbacks are not started any more."""
         return self._dispatcher.is_shut
@@ -101,9 +104,11 @@ class Unit:
             if callback is not None:
                 if self._start(self._dispatcher.start_async, callback):
                     return True
-            elif self.is_empty():
+                continue
+            if self.is_empty():
                 return False
-            elif self._start(self._dispatcher.start_in_thread):
+            self._set_out()
+            if self._start(self._dispatcher.start_in_thread):
                 return True
 
     def _start(self, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
@@ -156,12 +161,17 @@ class SingleUnit(Unit):
         self._callback = None
         return callback if self.exchange.begin(callback) else None
 
+    def _set_out(self) -> None:
+        self.exchange.set_out(self._callback)
+
     def is_empty(self) -> bool:
         return self._callback is None or self._callback.done()
 
 
 class Dispatcher:
     """Takes the callbacks of ended exchanges to the lanes (``exchange.Host``)."""
+
+    counts_waiting = True
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots

@@ -87,8 +87,11 @@ class Host(Protocol):
 
     ``admit``, ``move``, ``queue`` and ``idle`` are called under the lock of the
     exchange: they only keep books. *Waiting* are the pending callbacks of
-    exchanges that have ended.
+    exchanges that have ended, until they have a slot.
     """
+
+    counts_waiting: bool
+    """Whether its callbacks need slots at all."""
 
     def admit(self, exchange: "Exchange", first: bool) -> None:
         """One more callback is pending; ``first``: the exchange had none unsettled."""
@@ -103,7 +106,7 @@ class Host(Protocol):
         """A callback has another state."""
 
     def queue(self, count: int) -> None:
-        """So many more callbacks are waiting."""
+        """So many more callbacks are waiting; below 0: have been given a slot."""
 
     def idle(self, exchange: "Exchange") -> None:
         """The exchange has no unsettled callback any more."""
@@ -232,14 +235,12 @@ class Exchange(Record):
             registry.registered += 1
             callback._number = registry.registered
             registry.unsettled += 1
-            registry.pending += 1
-            is_late = self._is_ended
-            if is_late:
-                if registry.is_over:
-                    self.host.queue(1)
-                else:
-                    self._tell_over(registry)
             is_claimable = registry.append(callback)
+            is_late = self._is_ended
+            if is_late and not registry.is_over:
+                self._tell_over(registry)
+            elif is_late:
+                self._wait(callback)
         self.host.registered(callback)
         if replaced is not None:
             self.settle(replaced, CallbackState.CANCELLED, expected=CallbackState.PENDING)
@@ -252,7 +253,24 @@ class Exchange(Record):
         """From now on its pending callbacks are waiting. Under the lock."""
         if not registry.is_over:
             registry.is_over = True
-            self.host.queue(registry.pending)
+            for callback in (*registry.sequential, *registry.claims):
+                if callback is not None and callback._state is CallbackState.PENDING:
+                    self._wait(callback)
+
+    def _wait(self, callback: Callback[Any]) -> None:
+        if self.host.counts_waiting:
+            callback._is_waiting = True
+            self.host.queue(1)
+
+    def set_out(self, callback: Callback[Any] | None = None) -> None:
+        """This one has a slot now, and begins as soon as there is a thread for
+        it; by default the next sequential one."""
+        registry = self._registered()
+        with registry.lock:
+            callback = callback or registry.head()
+            if callback is not None and callback._is_waiting:
+                callback._is_waiting = False
+                self.host.queue(-1)
 
     def claim(self) -> list[Callback[Any] | None]:
         """What is to be started now, in the order of registration: concurrent
@@ -281,7 +299,7 @@ class Exchange(Record):
                 if when == "always" or callback.options.wants(self._sealed(registry)):
                     return None
             registry.sequential.popleft()
-            self._begin(registry, callback)
+            self._begin(callback)
             return callback
 
     def give_back(self) -> bool:
@@ -300,13 +318,13 @@ class Exchange(Record):
             if callback._state is not CallbackState.PENDING:
                 return False
             registry.handed.pop(callback, None)
-            self._begin(registry, callback)
+            self._begin(callback)
             return True
 
-    def _begin(self, registry: Registry, callback: Callback[Any]) -> None:
+    def _begin(self, callback: Callback[Any]) -> None:
         callback._state = CallbackState.RUNNING
-        registry.pending -= 1
-        self.host.move(callback, CallbackState.PENDING, CallbackState.RUNNING, True)
+        was_waiting, callback._is_waiting = callback._is_waiting, False
+        self.host.move(callback, CallbackState.PENDING, CallbackState.RUNNING, was_waiting)
 
     def settle(
         self,
@@ -341,12 +359,11 @@ class Exchange(Record):
             key = callback.options.key
             if key is not None and registry.keyed.get(key) is callback:
                 del registry.keyed[key]
-            is_pending = before is CallbackState.PENDING
-            if is_pending:
-                registry.pending -= 1
+            if before is CallbackState.PENDING:
                 registry.handed.pop(callback, None)
                 registry.bury()
-            self.host.move(callback, before, state, is_pending and registry.is_over)
+            was_waiting, callback._is_waiting = callback._is_waiting, False
+            self.host.move(callback, before, state, was_waiting)
         del dropped
         self.host.settled(callback)
         if latch is not None:
@@ -376,13 +393,15 @@ class Exchange(Record):
         return [callback for callback in waiting if callback.state is CallbackState.PENDING]
 
     def newest(self) -> Callback[Any] | None:
-        """The pending one that was registered last."""
+        """The waiting one that was registered last."""
         registry = self._registered()
         with registry.lock:
             while registry.sequential and registry.sequential[-1].done():
                 registry.sequential.pop()
             sequential = registry.sequential[-1] if registry.sequential else None
-            concurrent = next(reversed(registry.handed), None)
+            if sequential is not None and not sequential._is_waiting:
+                sequential = None
+            concurrent = next((c for c in reversed(registry.handed) if c._is_waiting), None)
             if sequential is None or concurrent is None:
                 return sequential or concurrent
             return max(sequential, concurrent, key=lambda callback: callback._number)

@@ -39,6 +39,8 @@ class InlineDispatcher(Dispatcher):
     """Runs an exchange's callbacks when ``run`` or ``arun`` is called, and
     what is registered later still through the runner."""
 
+    counts_waiting = False
+
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = _no_slot

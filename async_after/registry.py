@@ -27,7 +27,6 @@ class Registry:
         "latch",
         "lock",
         "outcome",
-        "pending",
         "registered",
         "sequential",
         "unsettled",
@@ -49,7 +48,6 @@ class Registry:
         self.keyed: dict[object, Callback[Any]] = {}
         self.registered: int = 0
         self.unsettled: int = 0
-        self.pending: int = 0
         self.is_over: bool = False
         """The exchange has ended, and its host knows how many are pending."""
         self.dead: int = 0

@@ -132,6 +132,8 @@ def own_threads() -> set[threading.Thread]:
 class RecordingHost:
     """A host that runs nothing and keeps books of its own."""
 
+    counts_waiting = True
+
     def __init__(self) -> None:
         self.heard_of: list[Callback[Any]] = []
         self.ended: list[Callback[Any]] = []

@@ -17,6 +17,8 @@ from async_after import (
     RunnerFull,
     aafter_response,
     after_response,
+    exchange_scope,
+    get_runner,
 )
 from async_after.asgi import AfterResponseMiddleware
 from async_after.room import FULL
@@ -52,6 +54,31 @@ def raising(make_runner: MakeRunner) -> Runner:
 
 
 # "drop"
+
+
+async def test_what_has_a_slot_does_not_wait(make_runner: MakeRunner) -> None:
+    """Though no thread has taken it yet: nothing is over the limit here."""
+    runner = make_runner(limit=3, max_threads=1, pending_limit=1, overflow="drop")
+    let_go = threading.Event()
+    with responding(loop_exchange(runner)):
+        callbacks = [concurrently(let_go.wait, DEADLINE) for _ in range(3)]
+    assert runner.statistics().waiting == 0
+    assert DROPPED not in [callback.state for callback in callbacks]
+    with responding(loop_exchange(runner)):
+        waits, newest = concurrently(nothing), concurrently(nothing)
+    assert (waits.state, newest.state) == (PENDING, DROPPED)
+    let_go.set()
+    await runner.drain(DEADLINE)
+    assert [callback.state for callback in (*callbacks, waits)] == [SUCCEEDED] * 4
+
+
+def test_a_scope_does_not_fill_the_runner() -> None:
+    seen: list[int] = []
+    with exchange_scope():
+        after_response(lambda: seen.append(get_runner().statistics().waiting))
+        for _ in range(50):
+            after_response(nothing)
+    assert seen == [0], "those behind it wait for no slot"
 
 
 async def test_drop_takes_the_newest(dropping: Runner) -> None:
