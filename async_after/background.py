@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from .callback import Callback
-from .instrumentation import logger
+from .instrumentation import log
 from .lanes import LoopLane
 from .steps import Unit
 from .threads import WorkerPool
@@ -79,4 +79,4 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
         except KeyboardInterrupt:
             _thread.interrupt_main()
         except BaseException:  # a SystemExit in a task that a callback has made, say
-            logger.exception("something broke out of the background loop, which goes on")
+            log("exception", "something broke out of the background loop, which goes on")

@@ -48,6 +48,10 @@ class Books:
     of exchanges, and takes no other."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Empty, in a new process too: who has its methods need not be told."""
         self._lock = threading.Lock()
         # By the value: hashing a member of an Enum runs Python code.
         self._counts = {state.value: 0 for state in CallbackState}
@@ -143,21 +147,28 @@ class Books:
             self._doomed -= self._doomed > 0
 
     def long_running(self, seconds: float) -> tuple[list[Callback[Any]], float | None]:
-        """Those without a timeout that have been running for longer, once each;
-        and in how many seconds to ask again, ``None`` for not at all."""
+        """Those that have been running for so long, beyond their timeout if they
+        have one, once each; and in how many seconds to ask again, ``None`` for
+        not at all."""
         now = monotonic()
         found: list[Callback[Any]] = []
-        soonest = None
+        due: list[float] = []
         with self._lock:
             for callback, since in self._running.items():
-                if since is None or callback._timeout is not None:
+                if since is None:
                     continue
-                if now - since < seconds:
-                    soonest = since  # the first that is left: they are in order
-                    break
-                self._running[callback] = None
-                found.append(callback)
-        return found, None if soonest is None else soonest + seconds - now
+                left = since + seconds + (callback._timeout or 0) - now
+                if left > 0:
+                    due.append(left)
+                else:
+                    self._running[callback] = None
+                    found.append(callback)
+        return found, min(due, default=None)
+
+    def running_for(self, callback: Callback[Any]) -> float:
+        """For how many seconds."""
+        since = self._running.get(callback)
+        return 0.0 if since is None else monotonic() - since
 
     # Waiting for the end of all.
 

@@ -16,7 +16,7 @@ from .books import Books
 from .callback import Callback, CallbackState, Lane
 from .calling import run_in_thread
 from .exchange import Exchange
-from .instrumentation import logger
+from .instrumentation import log
 from .lanes import InlineLane, LoopLane
 from .reports import Reports
 from .threads import Worker, WorkerPool
@@ -102,22 +102,23 @@ class Unit:
             # there is one it is PENDING.
             callback = self.take(_LOOPS)
             if callback is not None:
-                if self._start(self._dispatcher.start_async, callback):
+                if self.start(self._dispatcher.start_async, callback):
                     return True
                 continue
             if self.is_empty():
                 return False
             self._set_out()
-            if self._start(self._dispatcher.start_in_thread):
+            if self.start(self._dispatcher.start_in_thread):
                 return True
 
-    def _start(self, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
+    def start(self, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
+        """Start this callback, or the next one, in that way; ``False`` if it cannot be."""
         try:
             return start(self, *callback)
         except Exception as error:  # no thread can be started, say
             for lost in callback or filter(None, [self.take()]):
-                logger.exception("callback %s cannot be started", lost.describe())
                 self.exchange.drop(lost, f"it cannot be started: {error}")
+                log("exception", "callback %s cannot be started", lost.describe())
             return False
 
     def drop(self, reason: str) -> None:
@@ -191,6 +192,8 @@ class Dispatcher:
         self.is_shut: bool = False
         """It is closed: their callbacks are not started any more."""
         self._is_watching = False
+        self._in_threads: dict[Callback[Any], tuple[Unit, Worker, int]] = {}
+        """The plain functions that run now, and where."""
 
     def dispatch(self, exchange: Exchange) -> None:
         heir = self._heir() if self.is_shut else self
@@ -224,35 +227,38 @@ class Dispatcher:
     def _work(self, unit: Unit) -> None:
         """In a worker: run the plain functions that are next."""
         while (callback := unit.take(_THREADS)) is not None:
-            if self._run(unit, callback):
-                continue
-            # The call has returned, and that was not the end of its callback.
-            if callback._returned is not None:
-                if self.start_async(unit, callback):
-                    return
-            elif callback.state is CallbackState.TIMED_OUT:
-                return  # those behind it went on at that moment
+            self._in_threads[callback] = unit, *self.slots.pool.current_turn()
+            self._run(unit, callback)
+            if self._in_threads.pop(callback, None) is None:
+                return  # it was given up: those behind it went on at that moment
+            if callback._returned is not None and unit.start(self.start_async, callback):
+                return
         unit.advance()
 
-    def _run(self, unit: Unit, callback: Callback[Any]) -> bool:
+    def _run(self, unit: Unit, callback: Callback[Any]) -> None:
         timeout = self.slots.timeout_of(callback)
-        if timeout is None:
-            try:
-                return run_in_thread(unit.exchange, callback)
-            finally:
-                del callback
-        give_up = functools.partial(self._give_up, unit, callback, *self.slots.pool.current_turn())
-        cancel = self.slots.timers.call_later(timeout, give_up)
         try:
-            return run_in_thread(unit.exchange, callback)
+            if timeout is None:
+                run_in_thread(unit.exchange, callback)
+                return
+            give_up = functools.partial(self.give_up, callback, CallbackState.TIMED_OUT)
+            cancel = self.slots.timers.call_later(timeout, give_up)
+            try:
+                run_in_thread(unit.exchange, callback)
+            finally:
+                cancel()
         finally:
-            cancel()
-            del callback, give_up, cancel  # see calling.call
+            callback = give_up = cancel = None  # type: ignore[assignment]  # see calling.call
 
-    def _give_up(self, unit: Unit, callback: Callback[Any], worker: Worker, turn: int) -> None:
+    def give_up(
+        self, callback: Callback[Any], state: CallbackState, reason: str | None = None
+    ) -> None:
         """A thread cannot be killed. The callback is accounted for, the others
         go on, and another worker takes this one's place."""
-        if unit.exchange.settle(callback, CallbackState.TIMED_OUT):
+        # Whoever takes it out lets its unit go on: this, or its worker.
+        unit, worker, turn = self._in_threads.pop(callback, (None, None, 0))
+        callback._owner.settle(callback, state, reason=reason)
+        if unit is not None and worker is not None:
             self.slots.pool.overdue(worker, turn, callback.name)
             unit.advance()
 

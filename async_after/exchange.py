@@ -92,6 +92,8 @@ class Host(Protocol):
 
     counts_waiting: bool
     """Whether its callbacks need slots at all."""
+    is_closing: bool
+    """The runner is being closed for its exchanges too."""
 
     def admit(self, exchange: "Exchange", first: bool) -> None:
         """One more callback is pending; ``first``: the exchange had none unsettled."""
@@ -126,6 +128,11 @@ class Host(Protocol):
         is what the runner is to do then."""
 
     def wait_for_room(self) -> Awaitable[None]: ...
+
+    def give_up(
+        self, callback: Callback[Any], state: CallbackState, reason: str | None = None
+    ) -> None:
+        """Settle a running callback that cannot be stopped, and go on behind it."""
 
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
         """While inside, this running callback only waits for another one."""

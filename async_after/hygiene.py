@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from .instrumentation import logger
+from .instrumentation import log
 
 _is_configured = False
 """Settings that have been configured once stay so."""
@@ -144,4 +144,4 @@ def _guarded(clean: Callable[[], object]) -> None:
     try:
         clean()
     except Exception:
-        logger.exception("cleaning up after a callback failed")
+        log("exception", "cleaning up after a callback failed")

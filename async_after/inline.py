@@ -7,7 +7,7 @@ once_or_accounted: they go through the same exchange and the same books.
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
@@ -63,7 +63,8 @@ class InlineDispatcher(Dispatcher):
         if not self._is_over:
             # run() or arun() will claim it; arun() at once.
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._new.set)
+                with suppress(RuntimeError):  # it is closed: whoever waited has been told
+                    self._loop.call_soon_threadsafe(self._new.set)
             return
         try:
             loop = asyncio.get_running_loop()

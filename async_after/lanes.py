@@ -107,10 +107,6 @@ class LoopLane(InlineLane):
         if self._coming.pop(callback, None) is not None:
             self.start(unit, callback)
 
-    def is_dead(self) -> bool:
-        """Whether nothing can run here any more, as far as one can see."""
-        return self.loop.is_closed() or not self.loop.is_running()
-
     def abandon(self) -> None:
         """The loop is at its end: what it had not ended is lost, and accounted for."""
         self._is_abandoned = True

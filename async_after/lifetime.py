@@ -7,6 +7,8 @@ and named. (Whoever speaks lifespan has drained its runner long before.)
 import importlib
 import os
 import threading
+import time
+import traceback
 from _thread import LockType
 from typing import Protocol
 from weakref import WeakSet
@@ -18,7 +20,8 @@ class Living(Protocol):
     def begin_life(self) -> None:
         """Forget all, in a process that was forked off."""
 
-    def close_at_exit(self) -> None: ...
+    def close_at_exit(self, waited: float) -> None:
+        """``waited``: seconds since the exit began."""
 
 
 _all: "WeakSet[Living]" = WeakSet()
@@ -47,8 +50,12 @@ def _forked() -> None:
 
 
 def _at_exit() -> None:
+    began = time.monotonic()
     for living in [*_all]:
-        living.close_at_exit()
+        try:
+            living.close_at_exit(time.monotonic() - began)
+        except Exception:
+            traceback.print_exc()
 
 
 def _register_at_exit() -> None:

@@ -20,6 +20,7 @@ class Line:
         self._lock = threading.Lock()
         self._used = 0
         self._waiting: deque[Unit] = deque()
+        self._trim_at = 64
         self.lent: Counter[Callback[Any]] = Counter()
 
     @property
@@ -34,6 +35,10 @@ class Line:
         with self._lock:
             # Those that wait go first: settings may have made room for more.
             self._waiting.append(unit)
+            if len(self._waiting) > self._trim_at:
+                # Some may have nothing to start any more.
+                self._waiting = deque(unit for unit in self._waiting if not unit.is_empty())
+                self._trim_at = 64 + 2 * len(self._waiting)
             while self._waiting and self._used < limit:
                 self._used += 1
                 ready.append(self._waiting.popleft())

@@ -34,6 +34,13 @@ Later = Callable[[float, Callable[[], None]], object]
 """Calls a function in so many seconds."""
 
 
+def listed(names: "Counter[str]") -> str:
+    """So many of each. Not all, if somebody has made up a name for each."""
+    shown = ", ".join(f"{count} x {name}" for name, count in names.most_common(20))
+    others = len(names) - 20
+    return f"{shown}, and {others} other names" if others > 0 else shown
+
+
 class Losses:
     """Logs each dropped callback in a line of its own, as far as the pace
     allows. Those that got none are named a second later: no one is left out."""
@@ -59,10 +66,10 @@ class Losses:
     def say_rest(self) -> None:
         """Name those that have had no line yet."""
         if self._unsaid and (rest := self._take_rest()):
+            self._pace.is_due()  # this is a line as well
             log("error", "callbacks were dropped: %s", rest)
 
     def _take_rest(self) -> str:
         with self._lock:
             unsaid, self._unsaid = self._unsaid, Counter()
-        names = ", ".join(f"{count} x {name}" for name, count in unsaid.most_common())
-        return f"{unsaid.total()} more, {names}" if unsaid else ""
+        return f"{unsaid.total()} more, {listed(unsaid)}" if unsaid else ""

@@ -10,7 +10,7 @@ from .books import Books
 from .callback import Callback
 from .exchange import Exchange
 from .instrumentation import log
-from .losses import Later, Losses, Pace
+from .losses import Later, Losses, Pace, listed
 
 LONG = 60.0
 """Seconds after which a callback without a timeout is named."""
@@ -34,8 +34,8 @@ class Reports:
         log(
             "warning",
             "callback %s blocked the event loop for %.2f s in one step (slow_step=%s): no request"
-            " was served meanwhile. Make it a plain def, which runs in a thread, or register it"
-            ' with using(lane="background"). It is named only once.',
+            " of this loop was served meanwhile. Make it a plain def, which runs in a thread, or"
+            ' register it with using(lane="background"). It is named only once.',
             callback.describe(),
             seconds,
             limit,
@@ -47,9 +47,12 @@ class Reports:
         for callback in found:
             log(
                 "warning",
-                "callback %s has been running for %.0f s, and has no timeout",
+                "callback %s has been running for more than %.0f s, and %s",
                 callback.describe(),
-                LONG,
+                LONG + (callback._timeout or 0),
+                "has no timeout"
+                if callback._timeout is None
+                else f"has not ended at its timeout of {callback._timeout:g} s",
             )
         return again
 
@@ -64,8 +67,7 @@ class Reports:
         """The same in one line, where they will most likely end in time."""
         names = Counter(callback.name for callback in self._unsettled())
         if names:
-            listed = ", ".join(f"{count} x {name}" for name, count in names.most_common())
-            log("warning", "%s for %s callback(s): %s", why, names.total(), listed)
+            log("warning", "%s for %s callback(s): %s", why, names.total(), listed(names))
 
     def _unsettled(self) -> list[Callback[Any]]:
         pending = [c for exchange in self._books.exchanges() for c in exchange.pending()]

@@ -20,8 +20,9 @@ from .callback import Callback, CallbackState
 from .conf import Bounds, Overflow
 from .dispatch import CLOSED_RUNNER, Dispatcher, LoopDispatcher, ThreadDispatcher, Unit
 from .exchange import Exchange, current_callback, current_exchange
-from .instrumentation import Instrument, log_ended, logger, tell
+from .instrumentation import Instrument, log, log_ended, tell
 from .line import Line
+from .losses import Pace
 from .reports import Reports
 from .room import FULL, Room
 from .shutdown import Shutdown
@@ -72,6 +73,7 @@ class Runner:
             close_timeout=close_timeout,
             instruments=instruments,
         )
+        self.books: Books = Books()
         self.begin_life()
         lifetime.look_after(self)
 
@@ -81,7 +83,7 @@ class Runner:
         self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads)
         self.timers: Timers = Timers()
         self.background: BackgroundLoop = BackgroundLoop(self.pool)
-        self.books: Books = Books()
+        self.books.begin()
         self.line: Line = Line(lambda: self._bounds.limit)
         self.room: Room = Room(self.books, lambda: self._bounds, self.timers.call_later)
         self.reports: Reports = Reports(self.books, self.timers.call_later)
@@ -101,14 +103,26 @@ class Runner:
         """Who runs the callbacks of exchanges on this loop."""
         dispatcher = self._loops.get(loop)
         if dispatcher is None:
-            for other in [*self._loops]:
-                if other.is_closed():
-                    gone = self._loops.pop(other, None)
-                    if gone is not None:
-                        gone.lane.abandon()
+            self._abandon_closed()
             dispatcher = self._loops[loop] = LoopDispatcher(self, loop)
             self.pool.open()
         return dispatcher
+
+    def _abandon_closed(self) -> None:
+        """Account for what loops had not ended when they were closed."""
+        for loop in [*self._loops]:
+            if loop.is_closed():
+                gone = self._loops.pop(loop, None)
+                if gone is not None:
+                    gone.lane.abandon()
+
+    def reopen(self, closed: Sequence[Dispatcher]) -> None:
+        """The loops of these go on: what they register later is another life."""
+        with self._lock:
+            for dispatcher in closed:
+                is_known = [loop for loop, known in self._loops.items() if known is dispatcher]
+                for loop in is_known:
+                    del self._loops[loop]
 
     def thread_dispatcher(self) -> ThreadDispatcher:
         """Who runs the callbacks of exchanges that have no loop."""
@@ -177,8 +191,11 @@ class Runner:
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
-        callback._timeout = self._bounds.timeout if own is None else own
-        return callback._timeout
+        timeout = callback._timeout = self._bounds.timeout if own is None else own
+        if timeout is not None and callback._returned is not None:
+            # The function has used some of it, and its coroutine has the rest.
+            timeout = max(0.0, timeout - self.books.running_for(callback))
+        return timeout
 
     # What becomes of callbacks.
 
@@ -221,6 +238,7 @@ class Runner:
         a callback, and in a request that has registered callbacks.
         """
         self._refuse_deadlock()
+        self._abandon_closed()
         if not await self.books.wait_idle(timeout):
             raise TimeoutError(
                 f"the runner was not idle after {timeout} s: {len(self.books.exchanges())}"
@@ -236,11 +254,13 @@ class Runner:
         after the next ``lifespan.startup``.
         """
         self._refuse_deadlock()
+        self._abandon_closed()
         await self.shutdown.aclose(self.wait_timeout)
 
-    def close_at_exit(self) -> None:
-        """The same at the interpreter's exit, for what is left then."""
-        self.shutdown.at_exit(self.wait_timeout)
+    def close_at_exit(self, waited: float) -> None:
+        """The same at the interpreter's exit, for what is left then, and less
+        the seconds that were ``waited`` for other runners."""
+        self.shutdown.at_exit(max(0.0, self.wait_timeout - waited))
 
     def _refuse_deadlock(self) -> None:
         callback = current_callback.get()
@@ -267,6 +287,10 @@ class _DefaultRunner(Runner):
     way, those still run, within the last bounds that were right.
     """
 
+    def __init__(self) -> None:
+        self._wrong_pace = Pace(1, 60.0)
+        super().__init__()
+
     def registered(self, callback: Callback[Any]) -> None:
         self._refresh()
         super().registered(callback)
@@ -275,7 +299,8 @@ class _DefaultRunner(Runner):
         try:
             self._bounds = conf.bounds()
         except Exception:
-            logger.exception("the last right settings are kept")
+            if self._wrong_pace.is_due():
+                log("exception", "ASYNC_AFTER is wrong now: the last right settings are kept")
 
 
 _default: Runner | None = None

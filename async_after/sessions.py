@@ -4,7 +4,6 @@ Promise 11, no_leaks: its database connections are closed, or kept for the
 next one, in that thread when the callback has ended.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -13,6 +12,11 @@ from . import hygiene
 from .callback import Callback
 from .exchange import current_callback
 from .threads import Worker, WorkerPool
+from .waiting import Latch
+
+_PATIENCE = 1.0
+"""Seconds that a callback's end waits for its thread, which may be held up by
+others, or by a call that was cancelled: it cleans up later then."""
 
 _NEW = Worker()
 """Stands for the worker of a callback that has none yet."""
@@ -65,17 +69,19 @@ class SessionExecutor(Executor):
 
     async def _clean(self, callback: Callback[Any], worker: Worker) -> None:
         try:
-            await asyncio.shield(asyncio.wrap_future(self._give_back(worker)))
+            await self._give_back(worker).wait(_PATIENCE)
         finally:
             del self._workers[callback]
 
-    def _give_back(self, worker: Worker) -> "Future[None]":
-        cleaned: Future[None] = Future()
+    def _give_back(self, worker: Worker) -> Latch:
+        cleaned = Latch()
 
         def clean() -> None:
-            hygiene.end_session()
-            self._pool.release(worker)
-            cleaned.set_result(None)
+            try:
+                hygiene.end_session()
+            finally:
+                self._pool.release(worker)
+                cleaned.open()
 
         self._pool.give(worker, clean)
         return cleaned

@@ -6,7 +6,7 @@ deadline is DROPPED, and each lost callback is logged by name, and counted.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -43,6 +43,7 @@ class Parts(Protocol):
     @property
     def close_timeout(self) -> float: ...
     def dispatchers(self) -> list[Dispatcher]: ...
+    def reopen(self, closed: Sequence[Dispatcher]) -> None: ...
     def statistics(self) -> Statistics: ...
 
 
@@ -73,6 +74,16 @@ class Shutdown:
         finally:
             # Also where the server has lost patience, and cancels this.
             self._end(closing, dropped)
+            here = asyncio.get_running_loop()
+            self._parts.reopen(
+                [
+                    dispatcher
+                    for dispatcher in closing
+                    if isinstance(dispatcher, LoopDispatcher)
+                    and dispatcher.loop is not here
+                    and dispatcher.loop.is_running()
+                ]
+            )
 
     def at_exit(self, wait_timeout: float) -> None:
         books = self._parts.books
@@ -97,6 +108,9 @@ class Shutdown:
                 _run(dispatcher.loop, self.aclose(wait_timeout))
             dispatcher.lane.abandon()
         closing, dropped = self._begin(wait_timeout)
+        for exchange in books.exchanges():
+            # Scopes, which are not closed at any other time, too.
+            exchange.host.is_closing = True
         try:
             if not books.wait_idle_in_thread(wait_timeout):
                 self._give_up(closing)
@@ -124,12 +138,7 @@ class Shutdown:
 
     def _left(self) -> list[Exchange]:
         """The exchanges that are being closed, and have unsettled callbacks."""
-        others = self._others()
-        return [e for e in self._parts.books.exchanges() if e.host not in others]
-
-    def _others(self) -> list[Dispatcher]:
-        """Those of other lives."""
-        return [other for other in self._parts.dispatchers() if not other.is_closing]
+        return [e for e in self._parts.books.exchanges() if e.host.is_closing]
 
     def _give_up(self, closing: list[Dispatcher]) -> None:
         """Drop what waits, and cancel what runs."""
@@ -142,16 +151,16 @@ class Shutdown:
         for unit in self._parts.line.take_closed():
             unit.abandon(reason)
         reason = f"shutdown: it had not ended {limit}"
-        for callback in self._running_of(self._left()):
-            callback._owner.stop(callback, CallbackState.DROPPED, reason)
+        for exchange, callback in self._running_of(self._left()):
+            exchange.stop(callback, CallbackState.DROPPED, reason)
 
     def _end(self, closing: list[Dispatcher], dropped_before: int) -> None:
         """Nothing is waited for any more."""
         if self._left():
             self._give_up(closing)
             reason = "shutdown: it had not ended when the time was up"
-            for callback in self._running_of(self._left()):
-                callback._owner.drop(callback, reason)
+            for exchange, callback in self._running_of(self._left()):
+                exchange.host.give_up(callback, CallbackState.DROPPED, reason)
         for dispatcher in closing:
             dispatcher.is_shut = True
         parts = self._parts
@@ -160,14 +169,18 @@ class Shutdown:
         dropped = parts.statistics().dropped - dropped_before
         if dropped:
             log("error", "shutdown: %s callback(s) were lost, as named above", dropped)
-        if not self._others():
+        if all(dispatcher.is_closing for dispatcher in parts.dispatchers()):
             parts.pool.close()
             parts.background.close()
             parts.timers.hurry()
 
-    def _running_of(self, exchanges: Sequence[Exchange]) -> list[Callback[Any]]:
-        owners: set[object] = {*exchanges}
-        return [c for c in self._parts.books.running() if c._owner in owners]
+    def _running_of(
+        self, exchanges: Sequence[Exchange]
+    ) -> Iterator[tuple[Exchange, Callback[Any]]]:
+        owners: dict[object, Exchange] = {exchange: exchange for exchange in exchanges}
+        for callback in self._parts.books.running():
+            if callback._owner in owners:
+                yield owners[callback._owner], callback
 
 
 def _drop_pending(exchange: Exchange, reason: str) -> None:

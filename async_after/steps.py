@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from .callback import Callback, CallbackState, Lane
 from .calling import SKIPPED, call, settle
-from .exchange import Exchange, task_of
-from .instrumentation import logger
+from .exchange import Exchange
+from .instrumentation import log
 
 # A unit of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
@@ -112,7 +112,8 @@ class Steps(Coroutine[Any, Any, None]):
 
     def _prepare(self, callback: Callback[Any]) -> None:
         self._callback = callback
-        self._context: Any = task_of(callback).context
+        task = callback._task  # None: another thread has dropped it on its way
+        self._context: Any = Context() if task is None else task.context
         self._coroutine: Any = None
         self._ending: tuple[Any, BaseException | None] | None = None
         self._is_asked = False
@@ -158,7 +159,7 @@ class Steps(Coroutine[Any, Any, None]):
             try:
                 self._context.run(self._coroutine.close)
             except BaseException:  # "coroutine ignored GeneratorExit", say
-                logger.exception("callback %s did not end with its loop", callback.describe())
+                log("exception", "callback %s did not end with its loop", callback.describe())
         self._lane.lose(callback)
         self._unit.exchange.drop(callback, CLOSED_LOOP)
         self._end()
@@ -234,6 +235,8 @@ class Steps(Coroutine[Any, Any, None]):
     def _first(self, _: None) -> Any:
         """The first step of a callback, in its context."""
         callback = self._callback
+        if callback.done():
+            raise StopIteration
         self._lane.enter(callback)
         coroutine = callback._returned
         if coroutine is None:

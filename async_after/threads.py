@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from . import hygiene
-from .instrumentation import log, logger
+from .instrumentation import log
 from .losses import Pace
 
 Work = Callable[[], None]
@@ -107,7 +107,8 @@ class WorkerPool:
             worker = unused[-1] if unused else self._grow()
             if worker is None:
                 usable = [worker for worker in self._workers if worker.overdue_with is None]
-                worker = min(usable or self._workers, key=lambda worker: worker.sessions)
+                # A busy one may be so for long.
+                worker = min(usable or self._workers, key=lambda w: (w.load > 0, w.sessions))
             worker.sessions += 1
             return worker
 
@@ -187,7 +188,7 @@ class WorkerPool:
             try:
                 work()
             except BaseException:  # a defect of ours, and no reason to lose the thread
-                logger.exception("work in a worker thread failed")
+                log("exception", "work in a worker thread failed")
             del work
             self._done(worker)
         hygiene.close_connections()

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from .instrumentation import log
+
 
 class Timers:
     """Calls functions at a later time, in one daemon thread of its own.
@@ -76,4 +78,7 @@ class Timers:
                     continue
                 heapq.heappop(self._heap)
                 function = self._functions.pop(number)
-            function()
+            try:
+                function()
+            except BaseException:  # a handler of the user's, or a defect of ours
+                log("exception", "a timer failed")

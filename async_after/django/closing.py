@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
 from ..exchange import Exchange, current_exchange
-from ..instrumentation import logger
+from ..instrumentation import log
 from .places import Place
 
 
@@ -252,7 +252,7 @@ class _End(_Closer):
         try:
             self._end()
         except Exception:
-            logger.exception("ending %s in close() failed", self._ending.exchange.label())
+            log("exception", "ending %s in close() failed", self._ending.exchange.label())
 
     def _end(self) -> None:
         parent = self._ending.exchange.parent

@@ -160,7 +160,10 @@ class _ASGIServer(_Server):
         # As Django does after this: the callbacks may need the connection.
         hygiene.close_old_connections()
         timeout = self._runner.wait_timeout
-        if not exchange.idle_latch().wait_in_thread(timeout):
+        # A callback that has made this request needs no slot meanwhile.
+        with exchange.lending():
+            is_idle = exchange.idle_latch().wait_in_thread(timeout)
+        if not is_idle:
             self._runner.shutdown.begin_waiting(0)
             self._runner.reports.unsettled(
                 f"its request was kept for wait_timeout={timeout} s and is let go now: it is lost"

@@ -133,6 +133,12 @@ class RecordingHost:
     """A host that runs nothing and keeps books of its own."""
 
     counts_waiting = True
+    is_closing = False
+
+    def give_up(
+        self, callback: Callback[Any], state: CallbackState, reason: str | None = None
+    ) -> None:
+        raise NotImplementedError
 
     def __init__(self) -> None:
         self.heard_of: list[Callback[Any]] = []

@@ -77,7 +77,7 @@ async def test_room_made_by_one_that_never_starts(small: Runner, how: str) -> No
         if how == "cancelled":
             assert first.cancel()
         elif how == "dropped":
-            first._owner.drop(first, "by this test")
+            first._owner.settle(first, CallbackState.DROPPED, reason="by this test")
         else:
             await state.let_go()
         async with asyncio.timeout(DEADLINE):
