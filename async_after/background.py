@@ -13,7 +13,7 @@ from typing import Any
 from .callback import Callback
 from .instrumentation import log
 from .lanes import LoopLane
-from .steps import Unit
+from .steps import UnitLike
 from .threads import WorkerPool
 
 
@@ -25,7 +25,7 @@ class BackgroundLoop:
         self._lock = threading.Lock()
         self._lane: LoopLane | None = None
 
-    def start(self, unit: Unit, callback: Callback[Any]) -> bool:
+    def start(self, unit: UnitLike, callback: Callback[Any]) -> bool:
         """Start it there; ``False`` if that cannot be done, and it is settled."""
         with self._lock:
             lane = self._lane

@@ -1,12 +1,8 @@
-"""From an ended exchange to the lanes, in units that take one slot of the runner each.
-
-Promise 6, in_order: the sequential callbacks of an exchange are one unit,
-which starts the next one when the last has ended.
-"""
+"""From an ended exchange to the lanes, in units that take one slot of the runner each."""
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -16,17 +12,13 @@ from .books import Books
 from .callback import Callback, CallbackState, Lane
 from .calling import run_in_thread
 from .exchange import Exchange
-from .instrumentation import log
-from .lanes import InlineLane, LoopLane
+from .lanes import LoopLane
 from .reports import Reports
 from .threads import Worker, WorkerPool
 from .timers import Timers
-from .waiting import Latch
+from .units import SingleUnit, Unit
 
-_LOOPS: tuple[Lane, ...] = ("loop", "background")
 _THREADS: tuple[Lane, ...] = ("threads",)
-
-CLOSED_RUNNER = "the runner has shut down"
 
 
 class Slots(Protocol):
@@ -46,127 +38,11 @@ class Slots(Protocol):
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]: ...
     def refuse_overflow(self, name: str) -> None: ...
     async def wait_for_room(self) -> None: ...
-    def submit(self, unit: "Unit") -> None: ...
+    def submit(self, unit: Unit) -> None: ...
     def release(self) -> None: ...
     def limit_waiting(self, exchange: Exchange) -> None: ...
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
     def slow_step(self, callback: Callback[Any], seconds: float) -> None: ...
-
-
-class Unit:
-    """The chain of an exchange's sequential callbacks."""
-
-    __slots__ = ("_dispatcher", "exchange")
-
-    def __init__(self, dispatcher: "Dispatcher", exchange: Exchange) -> None:
-        self._dispatcher = dispatcher
-        self.exchange: Exchange = exchange
-
-    def _set_out(self) -> None:
-        self.exchange.set_out()
-
-    def is_closed(self) -> bool:
-        """Whether callbacks are not started any more."""
-        return self._dispatcher.is_shut
-
-    def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
-        """The next callback to run, RUNNING, if it belongs to one of these
-        lanes; those not wanted are SKIPPED on the way."""
-        exchange = self.exchange
-        if self.is_closed():
-            self.drop(CLOSED_RUNNER)
-        while (callback := self._next(lanes)) is not None:
-            if callback.options.when == "always" or callback.options.wants(exchange.sealed):
-                self._dispatcher.started(callback)
-                return callback
-            exchange.settle(callback, CallbackState.SKIPPED)
-        return None
-
-    def __iter__(self) -> Iterator[Callback[Any]]:
-        """All of them, RUNNING, one after another; then the claim is given back."""
-        while not self.is_empty():
-            while (callback := self.take()) is not None:
-                yield callback
-
-    def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
-        return self.exchange.next(lanes)
-
-    def is_empty(self) -> bool:
-        """Whether there is nothing left; the claim to it is given back then."""
-        return self.exchange.give_back()
-
-    def go(self) -> bool:
-        """Start the next callback; ``False`` when there is none left."""
-        while True:
-            # A plain function is taken in the thread that runs it: until
-            # there is one it is PENDING.
-            callback = self.take(_LOOPS)
-            if callback is not None:
-                if self.start(self._dispatcher.start_async, callback):
-                    return True
-                continue
-            if self.is_empty():
-                return False
-            self._set_out()
-            if self.start(self._dispatcher.start_in_thread):
-                return True
-
-    def start(self, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
-        """Start this callback, or the next one, in that way; ``False`` if it cannot be."""
-        try:
-            return start(self, *callback)
-        except Exception as error:  # no thread can be started, say
-            for lost in callback or filter(None, [self.take()]):
-                self.exchange.drop(lost, f"it cannot be started: {error}")
-                log("exception", "callback %s cannot be started", lost.describe())
-            return False
-
-    def drop(self, reason: str) -> None:
-        """Give up what has not been started."""
-        while (callback := self._next(None)) is not None:
-            self.exchange.drop(callback, reason)
-
-    def abandon(self, reason: str) -> None:
-        """The same, and the claim to it: this unit will not be started."""
-        while not self.is_empty():
-            self.drop(reason)
-
-    def advance(self) -> None:
-        """A callback of this unit has ended: go on, or give the slot back."""
-        if not self.go():
-            self._dispatcher.slots.release()
-
-    def timeout_of(self, callback: Callback[Any]) -> float | None:
-        return self._dispatcher.slots.timeout_of(callback)
-
-
-class SingleUnit(Unit):
-    """One concurrent callback."""
-
-    __slots__ = ("_callback",)
-
-    def __init__(
-        self, dispatcher: "Dispatcher", exchange: Exchange, callback: Callback[Any]
-    ) -> None:
-        super().__init__(dispatcher, exchange)
-        self._callback: Callback[Any] | None = callback
-
-    def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
-        callback = self._callback
-        if callback is None:
-            return None
-        if lanes is not None and callback.home not in lanes:
-            when = callback.options.when
-            if when == "always" or callback.options.wants(self.exchange.sealed):
-                return None
-        self._callback = None
-        return callback if self.exchange.begin(callback) else None
-
-    def _set_out(self) -> None:
-        self.exchange.set_out(self._callback)
-
-    def is_empty(self) -> bool:
-        return self._callback is None or self._callback.done()
 
 
 class Dispatcher:
@@ -186,6 +62,8 @@ class Dispatcher:
         self.wait_for_room: Callable[[], Awaitable[None]] = slots.wait_for_room
         self.registered: Callable[[Callback[Any]], None] = slots.registered
         self.settled: Callable[[Callback[Any]], None] = slots.settled
+        self.release: Callable[[], None] = slots.release
+        self.timeout_of: Callable[[Callback[Any]], float | None] = slots.timeout_of
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = slots.lending
         self.is_closing: bool = False
         """The runner is being closed, for this dispatcher's exchanges too."""
@@ -230,13 +108,16 @@ class Dispatcher:
             self._in_threads[callback] = unit, *self.slots.pool.current_turn()
             self._run(unit, callback)
             if self._in_threads.pop(callback, None) is None:
-                return  # it was given up: those behind it went on at that moment
+                # It was given up: those behind it went on at that moment.
+                if callback._returned is not None:
+                    callback._returned.close()
+                return
             if callback._returned is not None and unit.start(self.start_async, callback):
                 return
         unit.advance()
 
     def _run(self, unit: Unit, callback: Callback[Any]) -> None:
-        timeout = self.slots.timeout_of(callback)
+        timeout = self.timeout_of(callback)
         try:
             if timeout is None:
                 run_in_thread(unit.exchange, callback)
@@ -257,7 +138,10 @@ class Dispatcher:
         go on, and another worker takes this one's place."""
         # Whoever takes it out lets its unit go on: this, or its worker.
         unit, worker, turn = self._in_threads.pop(callback, (None, None, 0))
+        returned = None if unit is None else callback._returned
         callback._owner.settle(callback, state, reason=reason)
+        if returned is not None:
+            returned.close()  # nobody will await it
         if unit is not None and worker is not None:
             self.slots.pool.overdue(worker, turn, callback.name)
             unit.advance()
@@ -326,31 +210,3 @@ class ThreadDispatcher(Dispatcher):
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
         return self.slots.background.start(unit, callback)
-
-
-class Alone:
-    """One callback of a unit, for a lane that is made for it."""
-
-    def __init__(self, unit: Unit) -> None:
-        self.exchange: Exchange = unit.exchange
-        self.over: Latch = Latch()
-        self._unit = unit
-
-    def take(self, lanes: Sequence[Lane] | None = None) -> None:
-        return None
-
-    def drop(self, reason: str) -> None:
-        pass
-
-    def advance(self) -> None:
-        self.over.open()
-
-    def timeout_of(self, callback: Callback[Any]) -> float | None:
-        return self._unit.timeout_of(callback)
-
-
-async def run_alone(lane: InlineLane, unit: Unit, callback: Callback[Any]) -> None:
-    """Run this callback of the unit, and only this one."""
-    alone = Alone(unit)
-    lane.start(alone, callback)
-    await alone.over.wait()

@@ -15,11 +15,12 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from .callback import Callback
 from .calling import run_in_thread
 from .contexts import ThreadSensitivity
-from .dispatch import Dispatcher, SingleUnit, Unit, run_alone
+from .dispatch import Dispatcher
 from .exchange import Exchange, current_exchange
 from .lanes import InlineLane
 from .runner import Runner
 from .steps import CANCELLED_TASK
+from .units import SingleUnit, Unit, run_alone
 
 
 def _never_full(name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from . import calling, contexts, hygiene
 from .callback import Callback
 from .sessions import SessionExecutor
-from .steps import CANCELLED_TASK, CLOSED_LOOP, Steps, Unit
+from .steps import CANCELLED_TASK, CLOSED_LOOP, Steps, UnitLike
 from .threads import WorkerPool
 
 SlowStep = Callable[[Callback[Any], float], None]
@@ -32,7 +32,7 @@ class InlineLane:
         # Referenced until their end: asyncio itself does not (create_task).
         self._steps: set[Steps] = set()
 
-    def start(self, unit: Unit, callback: Callback[Any]) -> None:
+    def start(self, unit: UnitLike, callback: Callback[Any]) -> None:
         """Start it, and those behind it. In the loop's thread only."""
         if callback.done():  # dropped on its way
             unit.advance()
@@ -74,12 +74,12 @@ class LoopLane(InlineLane):
         self._sessions = SessionExecutor(pool)
         thread_sensitive = contexts.thread_sensitive_context(self._sessions)
         super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
-        self._coming: dict[Callback[Any], Unit] = {}
+        self._coming: dict[Callback[Any], UnitLike] = {}
         self._slow_step = slow_step
         self._is_abandoned = False
         self._is_at_end = False
 
-    def start_from_anywhere(self, unit: Unit, callback: Callback[Any]) -> bool:
+    def start_from_anywhere(self, unit: UnitLike, callback: Callback[Any]) -> bool:
         """Start it from any thread; ``False`` if the loop is closed, and it is settled."""
         try:
             here = asyncio.get_running_loop()
@@ -103,7 +103,7 @@ class LoopLane(InlineLane):
         unit.exchange.drop(callback, CLOSED_LOOP)
         return False
 
-    def _start_coming(self, unit: Unit, callback: Callback[Any]) -> None:
+    def _start_coming(self, unit: UnitLike, callback: Callback[Any]) -> None:
         if self._coming.pop(callback, None) is not None:
             self.start(unit, callback)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .callback import Callback
-from .dispatch import Unit
+from .units import Unit
 
 
 class Line:

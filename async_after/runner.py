@@ -18,7 +18,7 @@ from .background import BackgroundLoop
 from .books import Books, Statistics
 from .callback import Callback, CallbackState
 from .conf import Bounds, Overflow
-from .dispatch import CLOSED_RUNNER, Dispatcher, LoopDispatcher, ThreadDispatcher, Unit
+from .dispatch import Dispatcher, LoopDispatcher, ThreadDispatcher
 from .exchange import Exchange, current_callback, current_exchange
 from .instrumentation import Instrument, log, log_ended, tell
 from .line import Line
@@ -28,6 +28,7 @@ from .room import FULL, Room
 from .shutdown import Shutdown
 from .threads import WorkerPool
 from .timers import Timers
+from .units import CLOSED_RUNNER, Unit
 
 _DEFAULT = Bounds()
 

@@ -24,7 +24,7 @@ CLOSED_LOOP = "its event loop was closed"
 CANCELLED_TASK = "its task was cancelled from outside, as at the end of an event loop"
 
 
-class Unit(Protocol):
+class UnitLike(Protocol):
     """What the runner has given a slot to, seen from a lane."""
 
     exchange: Exchange
@@ -41,12 +41,12 @@ class Unit(Protocol):
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
 
 
-class LoopLane(Protocol):
+class LaneLike(Protocol):
     """What is done around the coroutine functions of a loop."""
 
     loop: asyncio.AbstractEventLoop
 
-    def start(self, unit: Unit, callback: Callback[Any]) -> None: ...
+    def start(self, unit: UnitLike, callback: Callback[Any]) -> None: ...
 
     def enter(self, callback: Callback[Any]) -> None:
         """Prepare the callback's own context, from inside."""
@@ -94,7 +94,7 @@ class Steps(Coroutine[Any, Any, None]):
         "task",
     )
 
-    def __init__(self, lane: LoopLane, unit: Unit, callback: Callback[Any]) -> None:
+    def __init__(self, lane: LaneLike, unit: UnitLike, callback: Callback[Any]) -> None:
         self._lane = lane
         self._unit = unit
         # Of a plain function it is the coroutine that it has returned.

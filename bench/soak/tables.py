@@ -61,7 +61,9 @@ def _sums(title: str, findings: Findings) -> Result:
             statistics = {state.replace("_", " "): n for state, n in told["statistics"].items()}
             is_right = count == statistics["registered"]
             is_right = is_right and all(counted[s] == statistics[s] for s in STATES)
-            is_right = is_right and not any(told["statistics"][name] for name in UNSETTLED)
+            # A plain function that the shutdown has given up goes on holding its thread.
+            zero = UNSETTLED if name == "at rest" else [n for n in UNSETTLED if n != "overdue"]
+            is_right = is_right and not any(told["statistics"][state] for state in zero)
             rows.append((_row(f"all, {name}", count, counted, None), True))
             shown = _row(f"statistics(), {name}", statistics["registered"], statistics, None)
             rows.append((shown, is_right))
