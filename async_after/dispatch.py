@@ -138,10 +138,7 @@ class Dispatcher:
         go on, and another worker takes this one's place."""
         # Whoever takes it out lets its unit go on: this, or its worker.
         unit, worker, turn = self._in_threads.pop(callback, (None, None, 0))
-        returned = None if unit is None else callback._returned
         callback._owner.settle(callback, state, reason=reason)
-        if returned is not None:
-            returned.close()  # nobody will await it
         if unit is not None and worker is not None:
             self.slots.pool.overdue(worker, turn, callback.name)
             unit.advance()

@@ -11,10 +11,12 @@ Promise 6, in_order: sequential callbacks are handed out first-in, first-out.
 Promise 14, late: what is registered after the end is dispatched at once.
 """
 
+import inspect
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from time import monotonic
+from types import CoroutineType
 from typing import Any, Protocol
 
 from . import lifetime
@@ -360,7 +362,8 @@ class Exchange(Record):
             if reason is not None:
                 callback._reason = reason
             callback._state = state
-            dropped = callback._task, callback._returned
+            returned = callback._returned
+            dropped = callback._task, returned
             callback._task = callback._stop = callback._returned = None
             latch = callback._latch
             key = callback.options.key
@@ -371,6 +374,8 @@ class Exchange(Record):
                 registry.bury()
             was_waiting, callback._is_waiting = callback._is_waiting, False
             self.host.move(callback, before, state, was_waiting)
+        if returned is not None:
+            _close_unstarted(returned)
         del dropped
         self.host.settled(callback)
         if latch is not None:
@@ -502,6 +507,15 @@ class Exchange(Record):
 
     def lend(self, callback: Callback[Any]) -> AbstractContextManager[None]:
         return self.host.lending(callback)
+
+
+def _close_unstarted(returned: Any) -> None:
+    """Nobody will await what a plain function has returned at its timeout."""
+    if (
+        isinstance(returned, CoroutineType)
+        and inspect.getcoroutinestate(returned) == inspect.CORO_CREATED
+    ):
+        returned.close()
 
 
 def task_of(callback: Callback[Any]) -> Task:
