@@ -33,22 +33,28 @@ class Ending:
         self._response = weakref.ref(response)
 
     def end_with(self, task: "asyncio.Task[Any] | None") -> None:
-        """End it at the latest with the server's task for this request.
+        """End it at the latest with the task of this request.
 
         Django closes no response that cannot be sent (uvicorn on uvloop raises
-        RuntimeError where the client has gone), and what has failed keeps it alive.
+        RuntimeError where the client has gone), and what has failed keeps it
+        alive. The task is the server's, or, in Django 5.2, one of Django's own
+        that sends the response: if that ends well, ``close()`` comes after it.
         """
         if task is None or not self.place.is_server:
             return
         weak = weakref.ref(self)
+        is_djangos = "ASGIHandler" in getattr(task.get_coro(), "__qualname__", "")
 
         def end(task: "asyncio.Task[Any]") -> None:
             ending = weak()
-            if ending is not None and not ending.exchange.is_ended:
-                error = None if task.cancelled() else task.exception()
-                if error is None:
-                    ending.exchange.disconnect()
-                ending.end_detached(error)
+            if ending is None or ending.exchange.is_ended:
+                return
+            error = None if task.cancelled() else task.exception()
+            if error is None:
+                if is_djangos:
+                    return
+                ending.exchange.disconnect()
+            ending.end_detached(error)
 
         task.add_done_callback(end)
 
