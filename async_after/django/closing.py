@@ -18,6 +18,9 @@ from ..exchange import Exchange, current_exchange
 from ..instrumentation import log
 from .places import Place
 
+_TURNS = 0.1
+"""Seconds that are surely more than a few turns of a loop."""
+
 
 class Ending:
     """Ends one exchange, once, whoever comes first: the body or ``close()``."""
@@ -50,11 +53,13 @@ class Ending:
             if ending is None or ending.exchange.is_ended:
                 return
             error = None if task.cancelled() else task.exception()
-            if error is None:
-                if is_djangos:
-                    return
-                ending.exchange.disconnect()
-            ending.end_detached(error)
+            if not is_djangos:
+                if error is None:
+                    ending.exchange.disconnect()
+                ending.end_detached(error)
+            elif error is not None:
+                # Django is about to raise it, in a few turns of the loop.
+                task.get_loop().call_later(_TURNS, ending.end_detached, error)
 
         task.add_done_callback(end)
 
