@@ -18,8 +18,8 @@ from ..exchange import Exchange, current_exchange
 from ..instrumentation import log
 from .places import Place
 
-_TURNS = 0.1
-"""Seconds that are surely more than a few turns of a loop."""
+_TURNS = 50
+"""Surely more than a few."""
 
 
 class Ending:
@@ -59,7 +59,7 @@ class Ending:
                 ending.end_detached(error)
             elif error is not None:
                 # Django is about to raise it, in a few turns of the loop.
-                task.get_loop().call_later(_TURNS, ending.end_detached, error)
+                _in_turns(_TURNS, task.get_loop(), ending, error)
 
         task.add_done_callback(end)
 
@@ -92,6 +92,15 @@ class Ending:
         """Without waiting for the callbacks."""
         if self.exchange.end(error):
             self.place.run_detached(self.exchange)
+
+
+def _in_turns(
+    turns: int, loop: asyncio.AbstractEventLoop, ending: Ending, error: BaseException
+) -> None:
+    if turns:
+        loop.call_soon(_in_turns, turns - 1, loop, ending, error)
+    else:
+        ending.end_detached(error)
 
 
 def hang_on(response: HttpResponseBase, ending: Ending, *, is_file_left_alone: bool) -> None:
