@@ -177,7 +177,8 @@ with responding(thread_exchange(runner)):
     callback = in_background(auntil_exit, "background")
     behind = after_response.using(name="behind")(say, "behind")
     last = in_background(coroutine, "last")
-while callback.state.name != "RUNNING":
+# Not by its state: it is RUNNING before its thread has been started.
+while "async_after background loop" not in [t.name for t in threading.enumerate()]:
     time.sleep(0.001)
 at_the_very_end(behind, last)
 """
