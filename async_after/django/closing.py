@@ -18,9 +18,6 @@ from ..exchange import Exchange, current_exchange
 from ..instrumentation import log
 from .places import Place
 
-_TURNS = 50
-"""Surely more than a few."""
-
 
 class Ending:
     """Ends one exchange, once, whoever comes first: the body or ``close()``."""
@@ -41,7 +38,8 @@ class Ending:
         Django closes no response that cannot be sent (uvicorn on uvloop raises
         RuntimeError where the client has gone), and what has failed keeps it
         alive. The task is the server's, or, in Django 5.2, one of Django's own
-        that sends the response: if that ends well, ``close()`` comes after it.
+        that sends the response: if that ends well, ``close()`` comes after it;
+        if not, Django raises the same error to the server, and sends no more.
         """
         if task is None or not self.place.is_server:
             return
@@ -53,13 +51,11 @@ class Ending:
             if ending is None or ending.exchange.is_ended:
                 return
             error = None if task.cancelled() else task.exception()
-            if not is_djangos:
-                if error is None:
-                    ending.exchange.disconnect()
-                ending.end_detached(error)
-            elif error is not None:
-                # Django is about to raise it, in a few turns of the loop.
-                _in_turns(_TURNS, task.get_loop(), ending, error)
+            if error is None:
+                if is_djangos:
+                    return
+                ending.exchange.disconnect()
+            ending.end_detached(error)
 
         task.add_done_callback(end)
 
@@ -92,15 +88,6 @@ class Ending:
         """Without waiting for the callbacks."""
         if self.exchange.end(error):
             self.place.run_detached(self.exchange)
-
-
-def _in_turns(
-    turns: int, loop: asyncio.AbstractEventLoop, ending: Ending, error: BaseException
-) -> None:
-    if turns:
-        loop.call_soon(_in_turns, turns - 1, loop, ending, error)
-    else:
-        ending.end_detached(error)
 
 
 def hang_on(response: HttpResponseBase, ending: Ending, *, is_file_left_alone: bool) -> None:

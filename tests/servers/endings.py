@@ -69,8 +69,16 @@ def sigterm(server: Server) -> None:
 
 
 def ctrl_c(server: Server) -> None:
-    """SIGINT to all its processes, as a terminal does it."""
-    os.killpg(server.pid, signal.SIGINT)
+    """SIGINT to all its processes, as a terminal does it.
+
+    granian's main process then sends SIGTERM too, and of 144 workers that got
+    both, 2 hung: the main thread in ``WorkerSignal.set``, which waits for a
+    lock of granian's while it holds the GIL. 240 with one signal did not.
+    """
+    if server.config.server == "granian":
+        server.signal(signal.SIGINT)
+    else:
+        os.killpg(server.pid, signal.SIGINT)
 
 
 def nothing(server: Server) -> None:

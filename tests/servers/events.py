@@ -90,7 +90,11 @@ class Recorder:
 
         async def watched_send(message: Message) -> None:
             nonlocal left
-            await send(message)
+            try:
+                await send(message)
+            except (OSError, RuntimeError):
+                record("send failed", ident)
+                raise
             if message["type"] == "http.response.start":
                 length = dict(message["headers"]).get(b"content-length")
                 left = None if length is None else int(length)

@@ -193,7 +193,10 @@ _BEGINNINGS = {"start", "outcome", "every"}
 def premature(events: list[Event]) -> list[str]:
     """The requests of which a callback began before the server's ``send`` of
     the last message had returned or, where the response is said to be
-    incomplete, before the app had returned, failed or lost its client."""
+    incomplete, before the app had returned, failed or lost its client.
+
+    A ``send`` that raised is the end too: Django sends nothing more then, and
+    joins a thread before it raises that error to the server."""
     sent: set[str] = set()
     over: set[str] = set()
     complete: dict[str, bool] = {}
@@ -202,7 +205,7 @@ def premature(events: list[Event]) -> list[str]:
         ident = event["id"]
         if event["event"] == "sent":
             sent.add(ident)
-        elif event["event"] in ("returned", "raised", "gone"):
+        elif event["event"] in ("send failed", "returned", "raised", "gone"):
             over.add(ident)
         elif event["event"] in _BEGINNINGS:
             # The first callback of each request tells the outcome.
