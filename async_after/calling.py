@@ -73,11 +73,16 @@ def enter(callback: Callback[Any]) -> None:
         task.thread = here
 
 
-def run_in_thread(exchange: Exchange, callback: Callback[Any], *, inline: bool = False) -> bool:
+def run_in_thread(
+    exchange: Exchange, callback: Callback[Any], *, inline: bool = False, in_server: bool = False
+) -> bool:
     """Run a plain function in this thread; ``False`` if it is not over: a
     timeout was faster, or it returned a coroutine, which a loop must await.
 
     ``inline``: the thread is not the runner's, and nothing is closed in it.
+    ``in_server``: it is one of a WSGI server, whose database connections go on.
+    What is no ``Exception`` is raised there too: a server's signal handlers
+    raise ``SystemExit`` in it, and gevent its ``Timeout``.
     """
     if callback.done():  # dropped while it waited for this thread
         return False
@@ -86,6 +91,8 @@ def run_in_thread(exchange: Exchange, callback: Callback[Any], *, inline: bool =
     try:
         if inline:
             result = task_of(callback).context.run(_enter_and_call, exchange, callback)
+        elif in_server:
+            result = task_of(callback).context.run(_enter_and_call_cleanly, exchange, callback)
         else:
             hygiene.close_old_connections()
             try:
@@ -108,11 +115,15 @@ def run_in_thread(exchange: Exchange, callback: Callback[Any], *, inline: bool =
             return exchange.settle(callback, CallbackState.SKIPPED)
         return settle(exchange, callback, result, error)
     finally:
-        if isinstance(error, KeyboardInterrupt):
-            if inline:
+        try:
+            if in_server and not isinstance(error, Exception | asyncio.CancelledError | None):
                 raise error
-            _thread.interrupt_main()
-        del error, result, callback
+            if isinstance(error, KeyboardInterrupt):
+                if inline:
+                    raise error
+                _thread.interrupt_main()
+        finally:
+            del error, result, callback
 
 
 def _enter_and_call(exchange: Exchange, callback: Callback[Any]) -> Any:

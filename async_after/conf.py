@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from .instrumentation import Instrument
 
 Overflow = Literal["wait", "drop", "raise"]
+WsgiLane = Literal["threads", "inline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of objects (no dotted paths) with the methods registered, started and ended",
     ),
     "outside_request": (lambda v: v in ("raise", "run"), '"raise" or "run"'),
+    "wsgi_lane": (lambda v: v in get_args(WsgiLane), '"threads" or "inline"'),
 }
+_WORDS = ("outside_request", "overflow", "wsgi_lane")
+"""Those that are one of a few words."""
+
 
 SETTINGS = tuple(sorted(name.upper() for name in _CHECKS))
 
@@ -97,7 +102,7 @@ def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
         pass
     if name == "instruments":
         kind: type[Exception] = TypeError
-    elif name in ("outside_request", "overflow"):
+    elif name in _WORDS:
         kind = ValueError if isinstance(value, str) else TypeError
     else:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -130,7 +135,11 @@ def problems() -> list[str]:
     return found
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {"outside_request": "raise"}
+_DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {
+    "outside_request": "raise",
+    # The next request on the connection, and the server's thread, do not wait.
+    "wsgi_lane": "threads",
+}
 _checked: tuple[object, dict[str, Any], Bounds] = (None, {}, Bounds())
 """The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says."""
 

@@ -148,13 +148,15 @@ class Record:
         granian sends ``http.disconnect`` there and Django then stops: the
         last message never comes though the client has everything.
         """
-        if not self._has_trailers and not self._is_bodiless():
+        if not self._has_trailers and not self.is_bodiless:
             for name, value in self._headers:
                 if name.lower() == b"content-length" and value.strip().isdigit():
                     return int(value)
         return None
 
-    def _is_bodiless(self) -> bool:
+    @property
+    def is_bodiless(self) -> bool:
+        """Whether this response has no body, whatever its headers say."""
         return self.method == "HEAD" or self.status in _BODILESS
 
     def has_all_bytes(self) -> bool:
@@ -183,7 +185,7 @@ class Record:
                 (bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1"))
                 for name, value in self._headers
             ),
-            body_bytes=0 if self._is_bodiless() else self.body_bytes,
+            body_bytes=0 if self.is_bodiless else self.body_bytes,
             error=self.error,
             method=self.method,
             path=self.path,

@@ -18,6 +18,7 @@ from ..dispatch import Dispatcher
 from ..exchange import Exchange
 from ..inline import InlineDispatcher
 from ..runner import Runner
+from ..wsgi_lanes import lane_of
 
 
 class Place(Protocol):
@@ -50,7 +51,7 @@ def place_of(request: HttpRequest, runner: Runner) -> Place:
         return _TestClient(runner) if loop is None else _AsyncTestClient(runner, loop)
     if loop is not None:
         return _ASGIServer(runner, loop)
-    return _WSGIServer(runner.thread_dispatcher())
+    return _WSGIServer(runner)
 
 
 def is_from_test_client(request: HttpRequest) -> bool:
@@ -120,11 +121,38 @@ class _AsyncTestClient(_TestClient):
         return done
 
 
-class _Server:
+class _WSGIServer:
     is_server = True
+    keeps_context = False
 
-    def __init__(self, host: Dispatcher) -> None:
-        self.host = host
+    def __init__(self, runner: Runner) -> None:
+        self._lane = lane_of(runner)
+        self.host = self._lane.host
+
+    def run(self, exchange: Exchange) -> None:
+        self._lane.run(exchange)
+
+    async def arun(self, exchange: Exchange) -> None:
+        self._lane.run_soon(exchange)
+
+    def run_detached(self, exchange: Exchange) -> None:
+        self._lane.run_soon(exchange)
+
+    def hold(self, exchange: Exchange) -> None:
+        pass
+
+
+class _ASGIServer:
+    """Django awaits ``close()``, in the request's own thread: keeping that
+    thread lets the server's graceful shutdown cover the callbacks."""
+
+    is_server = True
+    keeps_context = True
+
+    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
+        self.host = runner.dispatcher(loop)
+        self._runner = runner
+        self._loop = loop
 
     def run(self, exchange: Exchange) -> None:
         self.host.dispatch(exchange)
@@ -134,25 +162,6 @@ class _Server:
 
     def run_detached(self, exchange: Exchange) -> None:
         self.host.dispatch(exchange)
-
-    def hold(self, exchange: Exchange) -> None:
-        pass
-
-
-class _WSGIServer(_Server):
-    keeps_context = False
-
-
-class _ASGIServer(_Server):
-    """Django awaits ``close()``, in the request's own thread: keeping that
-    thread lets the server's graceful shutdown cover the callbacks."""
-
-    keeps_context = True
-
-    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(runner.dispatcher(loop))
-        self._runner = runner
-        self._loop = loop
 
     def hold(self, exchange: Exchange) -> None:
         if _is_running_here(self._loop):

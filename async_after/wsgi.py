@@ -1,0 +1,288 @@
+"""The WSGI side: watches the response of an app and runs callbacks after it.
+
+Promise 1, never_before: callbacks start when the server has called ``close()``
+of the response (PEP 3333, "The Application/Framework Side"), the latest moment
+that every server offers, or, where the app has failed, when that has reached
+the server.
+Promise 3, outside_in: each step of the body and ``close()`` run inside the exchange.
+"""
+
+import _thread
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, get_args
+
+from . import conf
+from .callback import Options
+from .conf import WsgiLane
+from .exchange import KEY, Exchange, current_exchange, inside
+from .outcome import Outcome
+from .registrar import AfterResponseWithOutcome
+from .runner import Runner, get_runner
+from .wsgi_lanes import Lane, lane_of
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Callable[[bytes], object]]
+# Frameworks declare the three in many ways.
+App = Callable[[Any, Any], Iterable[bytes]]
+
+_register = AfterResponseWithOutcome(Options(takes_outcome=True))
+
+
+class AfterResponseMiddleware:
+    """Wraps a WSGI application; ``after_response`` works inside it.
+
+    ``runner``: who runs the callbacks, by default the runner of the process.
+    ``callbacks``: called with the ``Outcome`` after every response. ``lane``:
+    ``"threads"`` lets the runner's threads run the callbacks, so that the
+    server's thread and the connection are free; ``"inline"`` runs them in
+    ``close()``, in the server's thread; by default what
+    ``ASYNC_AFTER["WSGI_LANE"]`` says, which is ``"threads"`` by default. Raises
+    ``TypeError`` or ``ValueError`` for anything else, and Django's
+    ``ImproperlyConfigured`` for a wrong ``ASYNC_AFTER``.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        runner: Runner | None = None,
+        callbacks: Iterable[Callable[[Outcome], object]] = (),
+        lane: WsgiLane | None = None,
+    ) -> None:
+        if not callable(app):
+            raise TypeError(f"app must be a WSGI application, not {type(app).__name__}")
+        if runner is not None and not isinstance(runner, Runner):
+            raise TypeError(f"runner must be a Runner, not {type(runner).__name__}")
+        if lane is not None and lane not in get_args(WsgiLane):
+            kind = ValueError if isinstance(lane, str) else TypeError
+            raise kind(f'lane must be "threads", "inline" or None, not {lane!r}')
+        conf.check()
+        self.app = app
+        self._runner = runner
+        self._callbacks = tuple(callbacks)
+        for callback in self._callbacks:
+            _register.check(callback)
+        self._lane = lane
+
+    @property
+    def runner(self) -> Runner:
+        if self._runner is None:
+            self._runner = get_runner()
+        return self._runner
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        outer = _exchange_of(environ, start_response)
+        if outer is not None:
+            return self._nested(outer, environ, start_response)
+        lane = lane_of(self.runner, self._lane)
+        parent = current_exchange.get()
+        exchange = Exchange(lane.host, environ["REQUEST_METHOD"], _path_of(environ), parent)
+        environ[KEY] = exchange
+        response = _Response(exchange, lane, start_response)
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        if file_wrapper is not None:
+            environ["wsgi.file_wrapper"] = functools.partial(response.wrap_file, file_wrapper)
+        current_exchange.set(exchange)
+        try:
+            for callback in self._callbacks:
+                _register.on(exchange, callback)
+            return response.watched(self.app(environ, response.start))
+        except BaseException as error:
+            if exchange.end(error):
+                lane.run_soon(exchange)
+            raise
+        finally:
+            current_exchange.set(parent)
+
+    def _nested(
+        self, outer: Exchange, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """This request has an exchange already: a wrapper around this one made it."""
+        environ[KEY] = outer
+        for callback in self._callbacks:
+            _register.on(outer, callback)
+        with inside(outer):
+            return self.app(environ, start_response)
+
+
+def _exchange_of(environ: Environ, start_response: StartResponse) -> Exchange | None:
+    """The exchange that this request belongs to already, if any.
+
+    An ASGI wrapper outside has hung it on the scope. What adapts WSGI to ASGI
+    makes an environ without it: a2wsgi hands the scope on in
+    ``asgi.scope``; for asgiref's ``WsgiToAsgi`` and Starlette's
+    ``WSGIMiddleware`` this is the one door: ``start_response`` is a method of
+    an object that has it.
+    """
+    exchange = environ.get(KEY)
+    if exchange is None:
+        scope = environ.get("asgi.scope")
+        if scope is None:
+            scope = getattr(getattr(start_response, "__self__", None), "scope", None)
+        if isinstance(scope, dict):
+            exchange = scope.get(KEY)
+    return exchange
+
+
+def _path_of(environ: Environ) -> str:
+    # PEP 3333, "Unicode Issues": bytes, decoded as latin-1.
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+class _Response:
+    """What the server and the app tell of one response."""
+
+    def __init__(self, exchange: Exchange, lane: Lane, start_response: StartResponse) -> None:
+        self.exchange = exchange
+        self.lane = lane
+        self._start_response = start_response
+        self._file: object = None
+        self._error_before = sys.exception()
+
+    def start(
+        self, status: str, headers: list[tuple[str, str]], *exc_info: Any, **more: Any
+    ) -> Callable[[bytes], object]:
+        """``start_response``. Called again, with ``exc_info``, it replaces what
+        was not sent yet, or raises what it was given: the server decides."""
+        write = self._start_response(status, headers, *exc_info, **more)
+        if status[:3].isdigit():
+            self.exchange.start(
+                int(status[:3]),
+                [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+            )
+        return functools.partial(self._write, write)
+
+    def _write(self, write: Callable[[bytes], object], data: bytes) -> None:
+        write(data)
+        self.exchange.body(len(data), completes=False)
+
+    def wrap_file(self, file_wrapper: Callable[..., Any], *args: Any) -> Any:
+        """The server's ``wsgi.file_wrapper``; what it makes must reach the server as it is."""
+        self._file = file_wrapper(*args)
+        return self._file
+
+    def watched(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        if self._file is not None and body is self._file and self._patch_close(body):
+            return body
+        return (_SizedBody if hasattr(body, "__len__") else _Body)(self, body)
+
+    def _patch_close(self, file: Any) -> bool:
+        """Hear of the end of a file that the server sends by itself; ``False``
+        if it does not let us. (Django patches it in the same way.)"""
+        close = getattr(file, "close", None)
+        try:
+            file.close = functools.partial(self._close_file, close)
+        except AttributeError:
+            return False
+        return True
+
+    def _close_file(self, close: Callable[[], object] | None) -> None:
+        if not self.exchange.is_ended:
+            self.exchange.body(None, completes=True)
+        self.close(close)
+
+    def close(self, close: Callable[[], object] | None, error: BaseException | None = None) -> None:
+        """The server is through with it. What the app does now is inside, too."""
+        before = current_exchange.get()
+        if not self.exchange.is_ended:
+            current_exchange.set(self.exchange)
+        try:
+            if close is not None:
+                close()
+        except BaseException as raised:
+            error = error or raised
+            raise
+        finally:
+            current_exchange.set(before)
+            if self.exchange.end(error):
+                self.lane.run(self.exchange)
+
+    def sees_disconnect(self) -> bool:
+        """Whether the server closes it because the client is gone.
+
+        Nothing says so, but on most servers ``close()`` is called while what
+        the socket has raised passes by.
+        """
+        error = sys.exception()
+        return isinstance(error, ConnectionError) and error is not self._error_before
+
+
+class _Body(Iterator[bytes]):
+    """The body of a response, each step inside the exchange. Counts its bytes."""
+
+    def __init__(self, response: _Response, body: Iterable[bytes]) -> None:
+        self._response = response
+        self._exchange = response.exchange
+        self._body = body
+        self._steps: Iterator[bytes] | None = None
+        self._is_exhausted = False
+        self._error: BaseException | None = None
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        before = current_exchange.get()
+        current_exchange.set(self._exchange)
+        try:
+            if self._steps is None:
+                self._steps = iter(self._body)
+            part = next(self._steps)
+        except StopIteration:
+            self._is_exhausted = True
+            raise
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            current_exchange.set(before)
+        self._exchange.body(len(part), completes=False)
+        return part
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if self._is_closed:
+            if close is not None:
+                close()
+            return
+        self._is_closed = True
+        self._see_completion()
+        self._response.close(close, self._error)
+
+    def _see_completion(self) -> None:
+        exchange = self._exchange
+        if self._error is not None:
+            return
+        if self._response.sees_disconnect():
+            exchange.disconnect()
+        elif self._is_exhausted or exchange.is_bodiless or exchange.has_all_bytes():
+            exchange.complete()
+        else:
+            # No server stops before the end while the client is there.
+            exchange.disconnect()
+
+    def __del__(self) -> None:
+        # PEP 3333 has the server call close(), whatever happens; some other
+        # middleware may have forgotten to pass that on.
+        if self._is_closed or self._exchange.is_ended:
+            return
+        self._see_completion()
+        if self._exchange.end(self._error):
+            try:
+                # In a thread that holds no lock of ours: the one where the
+                # garbage collector runs may.
+                _thread.start_new_thread(self._response.lane.run_soon, (self._exchange,))
+            except RuntimeError:  # the interpreter is at its end
+                pass
+
+
+class _SizedBody(_Body):
+    """Of a body with a length: for one part, a server sets Content-Length itself."""
+
+    def __len__(self) -> int:
+        length: int = len(self._body)  # type: ignore[arg-type]
+        return length
