@@ -10,9 +10,11 @@ import asyncio
 import threading
 from typing import Any
 
+from . import greenlets
 from .callback import Callback
 from .instrumentation import log
 from .lanes import LoopLane
+from .sessions import SessionExecutor
 from .steps import UnitLike
 from .threads import WorkerPool
 
@@ -24,6 +26,8 @@ class BackgroundLoop:
         self._pool = pool
         self._lock = threading.Lock()
         self._lane: LoopLane | None = None
+        self.hub: greenlets.Hub | None = None
+        """Under gevent: that of the first callback. All is kept track of there."""
 
     def start(self, unit: UnitLike, callback: Callback[Any]) -> bool:
         """Start it there; ``False`` if that cannot be done, and it is settled."""
@@ -31,7 +35,13 @@ class BackgroundLoop:
             lane = self._lane
             if lane is None:
                 lane = self._lane = self._open()
-        return lane.start_from_anywhere(unit, callback)
+        if self.hub is None:
+            return lane.start_from_anywhere(unit, callback)
+        remote = greenlets.Remote(unit, self.hub)
+        is_started = lane.start_from_anywhere(remote, callback)
+        if not is_started:
+            remote.tell()
+        return is_started
 
     def close(self) -> None:
         with self._lock:
@@ -40,7 +50,10 @@ class BackgroundLoop:
             lane.loop.call_soon_threadsafe(lane.loop.stop)
 
     def _open(self) -> LoopLane:
-        lane = _BackgroundLane(asyncio.new_event_loop(), self._pool)
+        if greenlets.is_patched():
+            self.hub = greenlets.Hub()
+            return self._open_natively()
+        lane = _BackgroundLane(asyncio.new_event_loop(), SessionExecutor(self._pool))
         thread = threading.Thread(
             target=_serve, args=(lane,), name="async_after background loop", daemon=True
         )
@@ -50,6 +63,21 @@ class BackgroundLoop:
             lane.loop.close()
             raise
         return lane
+
+    def _open_natively(self) -> LoopLane:
+        sessions = greenlets.RefusingExecutor(self._pool)
+        made: list[LoopLane] = []
+        is_made = greenlets.native_lock()
+        is_made.acquire()
+
+        def serve() -> None:
+            made.append(_BackgroundLane(greenlets.NativeLoop(), sessions))
+            is_made.release()
+            _serve(made[0])
+
+        greenlets.start_native_thread(serve)
+        is_made.acquire()
+        return made[0]
 
 
 class _BackgroundLane(LoopLane):

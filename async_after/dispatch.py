@@ -14,6 +14,7 @@ from .calling import run_in_thread
 from .exchange import Exchange
 from .lanes import LoopLane
 from .reports import Reports
+from .sessions import SessionExecutor
 from .threads import Worker, WorkerPool
 from .timers import Timers
 from .units import SingleUnit, Unit
@@ -169,7 +170,7 @@ class LoopDispatcher(Dispatcher):
     def __init__(self, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(slots)
         self.loop = loop
-        self.lane: LoopLane = LoopLane(loop, slots.pool, slots.slow_step)
+        self.lane: LoopLane = LoopLane(loop, SessionExecutor(slots.pool), slots.slow_step)
         self.held = 0
         """ASGI coroutines that stay until their callbacks have ended ..."""
         self.cancelled = 0
@@ -201,6 +202,13 @@ class LoopDispatcher(Dispatcher):
 class ThreadDispatcher(Dispatcher):
     """For exchanges without an event loop: coroutine functions run on the
     runner's background loop."""
+
+    def dispatch(self, exchange: Exchange) -> None:
+        hub = self.slots.background.hub
+        if hub is None or hub.is_here():
+            super().dispatch(exchange)
+        else:  # an async callback registers another one, under gevent
+            hub.call(functools.partial(super().dispatch, exchange))
 
     def _heir(self) -> Dispatcher:
         return self.slots.threads

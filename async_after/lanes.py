@@ -13,7 +13,6 @@ from . import calling, contexts, hygiene
 from .callback import Callback
 from .sessions import SessionExecutor
 from .steps import CANCELLED_TASK, CLOSED_LOOP, Steps, UnitLike
-from .threads import WorkerPool
 
 SlowStep = Callable[[Callback[Any], float], None]
 
@@ -69,9 +68,12 @@ class LoopLane(InlineLane):
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, pool: WorkerPool, slow_step: SlowStep | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sessions: SessionExecutor,
+        slow_step: SlowStep | None = None,
     ) -> None:
-        self._sessions = SessionExecutor(pool)
+        self._sessions = sessions
         thread_sensitive = contexts.thread_sensitive_context(self._sessions)
         super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
         self._coming: dict[Callback[Any], UnitLike] = {}

@@ -8,10 +8,10 @@ They are daemon threads: the interpreter joins the workers of a
 ``ThreadPoolExecutor`` at exit without a deadline.
 """
 
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 
 from . import hygiene
 from .instrumentation import log
@@ -26,7 +26,8 @@ class Worker:
     __slots__ = ("inbox", "load", "overdue_with", "sessions", "turn")
 
     def __init__(self) -> None:
-        self.inbox: SimpleQueue[Work | None] = SimpleQueue()
+        # Looked up only now: gevent may have patched it since the import.
+        self.inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self.load: int = 0
         """Pieces of work given to it and not done yet."""
         self.sessions: int = 0

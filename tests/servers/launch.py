@@ -128,6 +128,11 @@ SERVERS: Mapping[str, Command] = {
         port=r"Listening at: http://[\d.]+:(\d+)",
         without_lifespan=(" -k asgi ", " -k asgi --asgi-lifespan off "),
     ),
+    "gunicorn-gthread": Command(
+        "gunicorn {app} -k gthread --threads 8 -b {host}:{port} --no-control-socket",
+        ready="Booting worker with pid",
+        port=r"Listening at: http://[\d.]+:(\d+)",
+    ),
 }
 
 
