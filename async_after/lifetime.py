@@ -20,8 +20,9 @@ class Living(Protocol):
     def begin_life(self) -> None:
         """Forget all, in a process that was forked off."""
 
-    def close_at_exit(self, waited: float) -> None:
-        """``waited``: seconds since the exit began."""
+    def close_at_exit(self, waited: float, goes_on: bool) -> None:
+        """``waited``: seconds since the exit began. ``goes_on``: it has not begun
+        for the other threads, and requests that are being answered go on."""
 
 
 _all: "WeakSet[Living]" = WeakSet()
@@ -49,11 +50,12 @@ def _forked() -> None:
         living.begin_life()
 
 
-def _at_exit() -> None:
+def close_all(*, goes_on: bool = False) -> None:
+    """Close all runners, one after the other, within their timeouts."""
     began = time.monotonic()
     for living in [*_all]:
         try:
-            living.close_at_exit(time.monotonic() - began)
+            living.close_at_exit(time.monotonic() - began, goes_on)
         except Exception:
             traceback.print_exc()
 
@@ -70,7 +72,7 @@ def _register_at_exit() -> None:
     executors there, so it must be loaded before.
     """
     importlib.import_module("concurrent.futures.thread")
-    threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+    threading._register_atexit(close_all)  # type: ignore[attr-defined]
 
 
 _register_at_exit()

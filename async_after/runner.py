@@ -258,10 +258,11 @@ class Runner:
         self._abandon_closed()
         await self.shutdown.aclose(self.wait_timeout)
 
-    def close_at_exit(self, waited: float) -> None:
+    def close_at_exit(self, waited: float, goes_on: bool) -> None:
         """The same at the interpreter's exit, for what is left then, and less
-        the seconds that were ``waited`` for other runners."""
-        self.shutdown.at_exit(max(0.0, self.wait_timeout - waited))
+        the seconds that were ``waited`` for other runners. ``goes_on``: the
+        exit has been put off until this is done."""
+        self.shutdown.at_exit(max(0.0, self.wait_timeout - waited), goes_on)
 
     def _refuse_deadlock(self) -> None:
         callback = current_callback.get()

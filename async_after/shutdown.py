@@ -85,7 +85,7 @@ class Shutdown:
                 ]
             )
 
-    def at_exit(self, wait_timeout: float) -> None:
+    def at_exit(self, wait_timeout: float, goes_on: bool) -> None:
         books = self._parts.books
         dispatchers = self._parts.dispatchers()
         resting = [
@@ -93,7 +93,7 @@ class Shutdown:
             for dispatcher in dispatchers
             if isinstance(dispatcher, LoopDispatcher) and not dispatcher.loop.is_running()
         ]
-        can_end = lifetime.has_other_threads()
+        can_end = goes_on or lifetime.has_other_threads()
         for exchange in books.exchanges():
             if not exchange.is_ended and (exchange.host in resting or not can_end):
                 _drop_pending(exchange, "the process ended before the response did")

@@ -82,3 +82,5 @@ class Timers:
                 function()
             except BaseException:  # a handler of the user's, or a defect of ours
                 log("exception", "a timer failed")
+            # Or this thread would keep its callback until the next one is due.
+            del function

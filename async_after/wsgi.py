@@ -20,7 +20,10 @@ from .exchange import KEY, Exchange, current_exchange, inside
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
 from .runner import Runner, get_runner
+from .sigterm import drain_on_sigterm
 from .wsgi_lanes import Lane, lane_of
+
+__all__ = ["AfterResponseMiddleware", "drain_on_sigterm"]
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]

@@ -1,0 +1,52 @@
+"""An opt-in for servers that are killed by SIGTERM: their callbacks first.
+
+Promise 10, drained: waitress, cheroot, wsgiref and ``runserver --noreload`` do not
+handle SIGTERM, so that Python ends at once, and nothing in it hears of that.
+"""
+
+import _thread
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from . import lifetime
+from .instrumentation import log
+
+
+def drain_on_sigterm() -> bool:
+    """Let SIGTERM wait for callbacks, within the runner's timeouts, and then
+    do what it does without this. A second one does that at once.
+
+    Whether that was done: not where somebody else handles SIGTERM already
+    (gunicorn, uvicorn, Django's autoreloader), and ends the interpreter in an
+    orderly way, where callbacks are waited for anyway. Call it in the main
+    thread, in ``wsgi.py`` say: Python sets signal handlers nowhere else.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        log(
+            "warning",
+            "drain_on_sigterm() was called in thread %s and does nothing: Python sets signal"
+            " handlers in the main thread only. Call it where the server is started.",
+            threading.current_thread().name,
+        )
+        return False
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return False
+    signal.signal(signal.SIGTERM, _drain)
+    return True
+
+
+def _drain(number: int, frame: FrameType | None) -> Any:
+    signal.signal(number, signal.SIG_DFL)
+    # Not here: this thread may hold one of our locks at this moment. And not
+    # with threading, which has a lock of its own.
+    _thread.start_new_thread(_drain_and_end, (number,))
+
+
+def _drain_and_end(number: int) -> None:
+    try:
+        lifetime.close_all(goes_on=True)
+    finally:
+        os.kill(os.getpid(), number)
