@@ -88,7 +88,7 @@ class InlineDispatcher(Dispatcher):
                 else:
                     self._run_units(self._claim(exchange))
         finally:
-            self._finish(exchange)
+            self.finish(exchange)
 
     def _run_units(self, units: list[Unit]) -> None:
         for unit in units:
@@ -117,7 +117,7 @@ class InlineDispatcher(Dispatcher):
                 exchange.drop(callback, CANCELLED_TASK, if_pending=True)
             raise
         finally:
-            self._finish(exchange)
+            self.finish(exchange)
 
     async def _arun_units(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
         sensitivity.apply()
@@ -150,7 +150,8 @@ class InlineDispatcher(Dispatcher):
             for callback in exchange.claim()
         ]
 
-    def _finish(self, exchange: Exchange) -> None:
+    def finish(self, exchange: Exchange) -> None:
+        """What comes now is late, and the runner's."""
         self._is_over = True
         exchange.parent = None
         # What another thread registered between the last look and this.

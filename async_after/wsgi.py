@@ -84,20 +84,21 @@ class AfterResponseMiddleware:
         exchange = Exchange(lane.host, environ["REQUEST_METHOD"], _path_of(environ), parent)
         environ[KEY] = exchange
         response = _Response(exchange, lane, start_response)
-        file_wrapper = environ.get("wsgi.file_wrapper")
-        if file_wrapper is not None:
-            environ["wsgi.file_wrapper"] = functools.partial(response.wrap_file, file_wrapper)
+        files = _Files(environ)
         current_exchange.set(exchange)
         try:
             for callback in self._callbacks:
                 _register.on(exchange, callback)
-            return response.watched(self.app(environ, response.start))
+            body = self.app(environ, response.start)
         except BaseException as error:
-            if exchange.end(error):
-                lane.run_soon(exchange)
+            response.end_soon(error)
             raise
         finally:
+            files.restore(environ)
             current_exchange.set(parent)
+        if body in files and response.watch_file(body):
+            return body
+        return (_SizedBody if hasattr(body, "__len__") else _Body)(response, body)
 
     def _nested(
         self, outer: Exchange, environ: Environ, start_response: StartResponse
@@ -135,14 +136,44 @@ def _path_of(environ: Environ) -> str:
     return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
+class _Files:
+    """What the server's ``wsgi.file_wrapper`` has made for this request.
+
+    Where that is a class, the server looks with ``isinstance`` whether it has
+    got one back, and so do we. Some have a function (uWSGI), and know the
+    object itself: that one is watched.
+    """
+
+    def __init__(self, environ: Environ) -> None:
+        self._wrapper: Any = environ.get("wsgi.file_wrapper")
+        self._made: list[object] = []
+        self._is_function = self._wrapper is not None and not isinstance(self._wrapper, type)
+        if self._is_function:
+            environ["wsgi.file_wrapper"] = self._make
+
+    def _make(self, *args: Any, **more: Any) -> Any:
+        made = self._wrapper(*args, **more)
+        self._made.append(made)
+        return made
+
+    def __contains__(self, body: object) -> bool:
+        if self._is_function:
+            return any(body is made for made in self._made)
+        return self._wrapper is not None and isinstance(body, self._wrapper)
+
+    def restore(self, environ: Environ) -> None:
+        if self._is_function:
+            environ["wsgi.file_wrapper"] = self._wrapper
+
+
 class _Response:
     """What the server and the app tell of one response."""
 
     def __init__(self, exchange: Exchange, lane: Lane, start_response: StartResponse) -> None:
         self.exchange = exchange
-        self.lane = lane
+        self.is_started = False
+        self._lane = lane
         self._start_response = start_response
-        self._file: object = None
         self._error_before = sys.exception()
 
     def start(
@@ -150,42 +181,34 @@ class _Response:
     ) -> Callable[[bytes], object]:
         """``start_response``. Called again, with ``exc_info``, it replaces what
         was not sent yet, or raises what it was given: the server decides."""
+        before = [*headers]  # the server may change that list (PEP 3333)
         write = self._start_response(status, headers, *exc_info, **more)
-        if status[:3].isdigit():
+        self.is_started = True
+        code = status[:3]
+        if code.isascii() and code.isdecimal():
             self.exchange.start(
-                int(status[:3]),
-                [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+                int(code),
+                [(name.encode("latin-1"), value.encode("latin-1")) for name, value in before],
             )
         return functools.partial(self._write, write)
 
     def _write(self, write: Callable[[bytes], object], data: bytes) -> None:
-        write(data)
+        try:
+            write(data)
+        except OSError:
+            self.exchange.refuse()
+            raise
         self.exchange.body(len(data), completes=False)
 
-    def wrap_file(self, file_wrapper: Callable[..., Any], *args: Any) -> Any:
-        """The server's ``wsgi.file_wrapper``; what it makes must reach the server as it is."""
-        self._file = file_wrapper(*args)
-        return self._file
-
-    def watched(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        if self._file is not None and body is self._file and self._patch_close(body):
-            return body
-        return (_SizedBody if hasattr(body, "__len__") else _Body)(self, body)
-
-    def _patch_close(self, file: Any) -> bool:
+    def watch_file(self, file: Any) -> bool:
         """Hear of the end of a file that the server sends by itself; ``False``
-        if it does not let us. (Django patches it in the same way.)"""
-        close = getattr(file, "close", None)
+        if it does not let us. (Django patches its ``close`` too.)"""
+        close = _CloseFile(self, getattr(file, "close", None))
         try:
-            file.close = functools.partial(self._close_file, close)
-        except AttributeError:
-            return False
-        return True
-
-    def _close_file(self, close: Callable[[], object] | None) -> None:
-        if not self.exchange.is_ended:
-            self.exchange.body(None, completes=True)
-        self.close(close)
+            file.close = close
+        except (AttributeError, TypeError):
+            close.response = None
+        return close.response is not None
 
     def close(self, close: Callable[[], object] | None, error: BaseException | None = None) -> None:
         """The server is through with it. What the app does now is inside, too."""
@@ -200,8 +223,29 @@ class _Response:
             raise
         finally:
             current_exchange.set(before)
-            if self.exchange.end(error):
-                self.lane.run(self.exchange)
+            if not self.exchange.is_ended:
+                self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.exchange.end(error):
+            self._lane.run(self.exchange)
+        else:
+            self._lane.finish(self.exchange)
+
+    def end_soon(self, error: BaseException | None) -> None:
+        """Control goes back to the server without ``close()``. Any thread may call."""
+        self.forget_unsent()
+        if self.exchange.end(error):
+            self._lane.run_soon(self.exchange)
+        else:
+            self._lane.finish(self.exchange)
+
+    def forget_unsent(self) -> None:
+        """The app has failed: headers go out with the first part of the body
+        (PEP 3333, "The start_response() Callable"), and announce nothing before."""
+        exchange = self.exchange
+        if exchange.body_bytes == 0 and exchange.status is not None:
+            exchange.start(exchange.status, ())
 
     def sees_disconnect(self) -> bool:
         """Whether the server closes it because the client is gone.
@@ -235,15 +279,16 @@ class _Body(Iterator[bytes]):
             if self._steps is None:
                 self._steps = iter(self._body)
             part = next(self._steps)
+            self._exchange.body(len(part), completes=False)
         except StopIteration:
             self._is_exhausted = True
             raise
         except BaseException as error:
             self._error = error
+            self._response.forget_unsent()
             raise
         finally:
             current_exchange.set(before)
-        self._exchange.body(len(part), completes=False)
         return part
 
     def close(self) -> None:
@@ -261,7 +306,9 @@ class _Body(Iterator[bytes]):
         if self._error is not None:
             return
         if self._response.sees_disconnect():
-            exchange.disconnect()
+            exchange.refuse()
+        elif not self._response.is_started:
+            pass  # the server has to say what it thinks of that
         elif self._is_exhausted or exchange.is_bodiless or exchange.has_all_bytes():
             exchange.complete()
         else:
@@ -271,16 +318,40 @@ class _Body(Iterator[bytes]):
     def __del__(self) -> None:
         # PEP 3333 has the server call close(), whatever happens; some other
         # middleware may have forgotten to pass that on.
-        if self._is_closed or self._exchange.is_ended:
-            return
-        self._see_completion()
-        if self._exchange.end(self._error):
-            try:
-                # In a thread that holds no lock of ours: the one where the
-                # garbage collector runs may.
-                _thread.start_new_thread(self._response.lane.run_soon, (self._exchange,))
-            except RuntimeError:  # the interpreter is at its end
-                pass
+        if not self._is_closed:
+            self._is_closed = True
+            self._see_completion()
+            _end_elsewhere(self._response, self._error)
+
+
+class _CloseFile:
+    """The ``close`` of a file that the server sends by itself."""
+
+    def __init__(self, response: _Response, close: Callable[[], object] | None) -> None:
+        self.response: _Response | None = response
+        self._close = close
+
+    def __call__(self) -> None:
+        response, self.response = self.response, None
+        if response is not None:
+            response.exchange.body(None, completes=True)
+            response.close(self._close)
+        elif self._close is not None:
+            self._close()
+
+    def __del__(self) -> None:
+        if self.response is not None:
+            _end_elsewhere(self.response, None)
+
+
+def _end_elsewhere(response: _Response, error: BaseException | None) -> None:
+    """In a thread that holds no lock of ours: the one where the garbage
+    collector runs may."""
+    if not response.exchange.is_ended:
+        try:
+            _thread.start_new_thread(response.end_soon, (error,))
+        except RuntimeError:  # the interpreter is at its end
+            pass
 
 
 class _SizedBody(_Body):

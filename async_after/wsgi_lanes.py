@@ -38,6 +38,9 @@ class Lane(Protocol):
     def run_soon(self, exchange: Exchange) -> None:
         """When control is back with the server: the app has failed."""
 
+    def finish(self, exchange: Exchange) -> None:
+        """It has ended without callbacks: what is registered later is late."""
+
 
 def lane_of(runner: Runner, wanted: WsgiLane | None = None) -> Lane:
     """The lane that is ``wanted``; by default what ``ASYNC_AFTER["WSGI_LANE"]`` says."""
@@ -55,6 +58,9 @@ class InThreads:
 
     def run(self, exchange: Exchange) -> None:
         self.host.dispatch(exchange)
+
+    def finish(self, exchange: Exchange) -> None:
+        pass
 
     def run_soon(self, exchange: Exchange) -> None:
         self._runner.timers.call_later(
@@ -75,8 +81,11 @@ class InServer:
 
     def run_soon(self, exchange: Exchange) -> None:
         self._runner.timers.call_later(
-            _CONTROL_IS_BACK, functools.partial(self.host.hand_over, exchange)
+            _CONTROL_IS_BACK, functools.partial(self.host.finish, exchange)
         )
+
+    def finish(self, exchange: Exchange) -> None:
+        self.host.finish(exchange)
 
 
 class _ServerDispatcher(InlineDispatcher):
@@ -93,10 +102,6 @@ class _ServerDispatcher(InlineDispatcher):
             super().dispatch(exchange)
         else:
             self._woken.set()
-
-    def hand_over(self, exchange: Exchange) -> None:
-        """Let the runner's threads run what nobody has claimed."""
-        self._finish(exchange)
 
     def give_up(
         self, callback: Callback[Any], state: CallbackState, reason: str | None = None
@@ -119,7 +124,7 @@ class _ServerDispatcher(InlineDispatcher):
                     exchange.idle_latch().subscribe(self._woken.set)
                     self._woken.wait()
         finally:
-            self._finish(exchange)
+            self.finish(exchange)
             hygiene.close_old_connections()
 
     def _run_chain(self, exchange: Exchange) -> None:

@@ -76,18 +76,27 @@ class Ending:
         return response
 
     def end(self, error: BaseException | None = None) -> None:
-        if self.exchange.end(error):
+        if self._ends(error):
             self.place.run(self.exchange)
         self.place.hold(self.exchange)
 
     async def aend(self, error: BaseException | None = None) -> None:
-        if self.exchange.end(error):
+        if self._ends(error):
             await self.place.arun(self.exchange)
 
     def end_detached(self, error: BaseException | None = None) -> None:
         """Without waiting for the callbacks."""
-        if self.exchange.end(error):
+        if self._ends(error):
             self.place.run_detached(self.exchange)
+
+    def _ends(self, error: BaseException | None) -> bool:
+        """End it; whether it has callbacks, which are to be run."""
+        if self.exchange.is_ended:
+            return False
+        has_callbacks = self.exchange.end(error)
+        if not has_callbacks:
+            self.place.finish(self.exchange)
+        return has_callbacks
 
 
 def hang_on(response: HttpResponseBase, ending: Ending, *, is_file_left_alone: bool) -> None:

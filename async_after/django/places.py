@@ -41,6 +41,9 @@ class Place(Protocol):
     def run_detached(self, exchange: Exchange) -> None:
         """From any thread, without waiting."""
 
+    def finish(self, exchange: Exchange) -> None:
+        """It has ended without callbacks: what is registered later is late."""
+
     def hold(self, exchange: Exchange) -> None:
         """At the end of ``close()``, whoever has ended the exchange."""
 
@@ -88,6 +91,9 @@ class _TestClient:
 
     def run_detached(self, exchange: Exchange) -> None:
         _thread.start_new_thread(self.host.run, (exchange,))
+
+    def finish(self, exchange: Exchange) -> None:
+        self.host.finish(exchange)
 
     def hold(self, exchange: Exchange) -> None:
         pass
@@ -138,6 +144,9 @@ class _WSGIServer:
     def run_detached(self, exchange: Exchange) -> None:
         self._lane.run_soon(exchange)
 
+    def finish(self, exchange: Exchange) -> None:
+        self._lane.finish(exchange)
+
     def hold(self, exchange: Exchange) -> None:
         pass
 
@@ -162,6 +171,9 @@ class _ASGIServer:
 
     def run_detached(self, exchange: Exchange) -> None:
         self.host.dispatch(exchange)
+
+    def finish(self, exchange: Exchange) -> None:
+        pass
 
     def hold(self, exchange: Exchange) -> None:
         if _is_running_here(self._loop):
