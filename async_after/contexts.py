@@ -6,7 +6,9 @@ moved or replaced here: asgiref's Locals, and the thread-sensitive context.
 """
 
 import asyncio
-from concurrent.futures import Executor
+import queue
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from typing import Any
 
@@ -65,6 +67,39 @@ class ThreadSensitivity:
             AsyncToSync.executors.current = self._executor
         variable: Any = SyncToAsync.thread_sensitive_context
         variable.set(self._context)
+        # That of a synchronous view says that its thread is taken.
+        SyncToAsync.deadlock_context.set(False)
+
+
+class ThisThread(Executor):
+    """Its calls run in the thread that is waiting for something else, in ``run_until``."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._calls.put(lambda: fulfil(future, fn, args, kwargs))
+        return future
+
+    def run_until(self, done: "Future[None]") -> None:
+        done.add_done_callback(lambda done: self._calls.put(None))
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+def fulfil(
+    future: "Future[Any]", fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Call it, and let the future tell."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = fn(*args, **kwargs)
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _executor_here() -> object:

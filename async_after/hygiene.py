@@ -25,9 +25,10 @@ class _Thread(threading.local):
 _here = _Thread()
 
 
-def close_old_connections() -> None:
+def close_old_connections(*, are_ours: bool = True) -> None:
     """Close this thread's database connections that are unusable or too old,
-    and let Django look whether the others still work before it uses them.
+    and let Django look whether the others still work before it uses them, if
+    they ``are_ours``: views have their own mind about that.
 
     Django closes them itself at both ends of each request, but only in the
     request's own thread (Django's docs, "Persistent connections").
@@ -41,7 +42,8 @@ def close_old_connections() -> None:
             connection.close_at = None
         _guarded(connection.close_if_unusable_or_obsolete)
         connection.close_at = close_at
-        _check_before_use(connection)
+        if are_ours:
+            _check_before_use(connection)
 
 
 def begin_session() -> None:

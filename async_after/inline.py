@@ -98,19 +98,20 @@ class InlineDispatcher(Dispatcher):
                 if not callback.done():
                     self._await(unit, callback)
 
-    async def arun(self, exchange: Exchange) -> None:
+    async def arun(self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None) -> None:
         """Await them on this loop, and plain functions in the thread where
-        thread-sensitive calls went when the exchange was opened.
+        thread-sensitive calls go: by default, when the exchange was opened.
 
         Cancelling this does not cancel them (promise 4).
         """
-        self._task = asyncio.get_running_loop().create_task(self._arun(exchange))
+        running = self._arun(exchange, sensitivity or self._sensitivity)
+        self._task = asyncio.get_running_loop().create_task(running)
         await asyncio.shield(self._task)
 
-    async def _arun(self, exchange: Exchange) -> None:
+    async def _arun(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
         exchange.parent = self._parent
         try:
-            await self._arun_units(exchange, self._sensitivity)
+            await self._arun_units(exchange, sensitivity)
         except asyncio.CancelledError:
             # The loop is at its end (this is a task of its own).
             for callback in exchange.pending():

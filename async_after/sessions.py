@@ -10,6 +10,7 @@ from typing import Any
 
 from . import hygiene
 from .callback import Callback
+from .contexts import fulfil
 from .exchange import current_callback
 from .threads import Worker, WorkerPool
 from .waiting import Latch
@@ -43,7 +44,7 @@ class SessionExecutor(Executor):
             # A task that has outlived its callback: any thread, left clean.
             def once() -> None:
                 hygiene.close_old_connections()
-                _fulfil(future, fn, args, kwargs)
+                fulfil(future, fn, args, kwargs)
                 hygiene.close_old_connections()
 
             self._pool.submit(once)
@@ -51,7 +52,7 @@ class SessionExecutor(Executor):
         if worker is _NEW:
             worker = self._workers[callback] = self._pool.reserve()
             self._pool.give(worker, hygiene.begin_session)
-        self._pool.give(worker, lambda: _fulfil(future, fn, args, kwargs))
+        self._pool.give(worker, lambda: fulfil(future, fn, args, kwargs))
         return future
 
     def end(self, callback: Callback[Any]) -> Coroutine[Any, Any, None] | None:
@@ -85,16 +86,3 @@ class SessionExecutor(Executor):
 
         self._pool.give(worker, clean)
         return cleaned
-
-
-def _fulfil(
-    future: "Future[Any]", fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = fn(*args, **kwargs)
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)

@@ -203,12 +203,17 @@ class _Response:
     def watch_file(self, file: Any) -> bool:
         """Hear of the end of a file that the server sends by itself; ``False``
         if it does not let us. (Django patches its ``close`` too.)"""
-        close = _CloseFile(self, getattr(file, "close", None))
-        try:
-            file.close = close
-        except (AttributeError, TypeError):
-            close.response = None
-        return close.response is not None
+        # mod_wsgi's own cannot be patched, but it closes the file inside.
+        closed: Any
+        for closed in (file, getattr(file, "filelike", None)):
+            close = _CloseFile(self, getattr(closed, "close", None))
+            try:
+                closed.close = close
+            except Exception:
+                close.response = None
+            else:
+                return True
+        return False
 
     def close(self, close: Callable[[], object] | None, error: BaseException | None = None) -> None:
         """The server is through with it. What the app does now is inside, too."""
@@ -307,7 +312,7 @@ class _Body(Iterator[bytes]):
             return
         if self._response.sees_disconnect():
             exchange.refuse()
-        elif not self._response.is_started:
+        elif self._steps is not None and not self._response.is_started:
             pass  # the server has to say what it thinks of that
         elif self._is_exhausted or exchange.is_bodiless or exchange.has_all_bytes():
             exchange.complete()

@@ -5,7 +5,6 @@ EOF, on nearly every server. So by default it only hands the callbacks over.
 """
 
 import functools
-import importlib
 import sys
 import threading
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from .inline import InlineDispatcher
 from .instrumentation import log
 from .runner import Runner
 from .units import Alone, SingleUnit, Unit
+from .waiting import Latch
 
 _CONTROL_IS_BACK = 0.05
 """Seconds after which an error that has left the app is surely in the hands of
@@ -95,13 +95,25 @@ class _ServerDispatcher(InlineDispatcher):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
+        self._lock = threading.Lock()
         self._woken = threading.Event()
+        self._is_running = False
+        self._has_chain = False
+        """Whether the chain is claimed, and nobody runs it."""
+        self._over: Latch | None = None
+        """Opens when the async callback ends that is waited for."""
 
     def dispatch(self, exchange: Exchange) -> None:
+        with self._lock:
+            claims = exchange.claim() if self._is_running else []
+            self._has_chain = self._has_chain or None in claims
+        for callback in filter(None, claims):
+            # At once: what runs here may be waiting for it.
+            threads = self._runner.thread_dispatcher()
+            self._runner.submit(SingleUnit(threads, exchange, callback))
+        self._woken.set()
         if self._is_over:
             super().dispatch(exchange)
-        else:
-            self._woken.set()
 
     def give_up(
         self, callback: Callback[Any], state: CallbackState, reason: str | None = None
@@ -111,21 +123,36 @@ class _ServerDispatcher(InlineDispatcher):
 
     def run(self, exchange: Exchange) -> None:
         exchange.parent = self._parent  # for the deadlock guard
+        self._is_running = True
+        self.dispatch(exchange)
         try:
-            while self._runner.books.holds(exchange):
-                self._woken.clear()
-                claims = exchange.claim()
-                for callback in filter(None, claims):
-                    threads = self._runner.thread_dispatcher()
-                    self._runner.submit(SingleUnit(threads, exchange, callback))
-                if None in claims:
-                    self._run_chain(exchange)
-                elif not claims:
-                    exchange.idle_latch().subscribe(self._woken.set)
-                    self._woken.wait()
+            # A callback that has made this request needs no slot meanwhile.
+            with exchange.lending():
+                self._run_all(exchange)
         finally:
             self.finish(exchange)
-            hygiene.close_old_connections()
+            hygiene.close_old_connections(are_ours=False)
+
+    def _run_all(self, exchange: Exchange) -> None:
+        while self._runner.books.holds(exchange):
+            self._woken.clear()
+            if self._takes_chain():
+                self._run_chain(exchange)
+            else:
+                exchange.idle_latch().subscribe(self._woken.set)
+                self._woken.wait()
+
+    def finish(self, exchange: Exchange) -> None:
+        with self._lock:
+            self._is_running = False
+        if self._takes_chain():
+            self._hand_over(exchange)
+        super().finish(exchange)
+
+    def _takes_chain(self) -> bool:
+        with self._lock:
+            has_chain, self._has_chain = self._has_chain, False
+        return has_chain
 
     def _run_chain(self, exchange: Exchange) -> None:
         try:
@@ -136,14 +163,24 @@ class _ServerDispatcher(InlineDispatcher):
                     chain.start(self._wait_for, callback)
         except BaseException:
             # The server wants its thread back: the others go on without it.
-            self._runner.submit(Unit(self._runner.thread_dispatcher(), exchange))
+            hand_over = functools.partial(self._hand_over, exchange)
+            if self._over is None:
+                hand_over()
+            else:
+                self._over.subscribe(hand_over)
             raise
+
+    def _hand_over(self, exchange: Exchange) -> None:
+        """Let the runner's threads go on with the chain."""
+        self._runner.submit(Unit(self._runner.thread_dispatcher(), exchange))
 
     def _wait_for(self, unit: Unit, callback: Callback[Any]) -> bool:
         alone = Alone(unit)
         if not self._runner.background.start(alone, callback):
             return False
+        self._over = alone.over
         alone.over.wait_in_thread()
+        self._over = None
         return True
 
 
@@ -153,9 +190,9 @@ def _has_threads() -> bool:
     Not on uWSGI without ``--enable-threads``: it keeps the GIL while it waits.
     """
     global _is_told
-    if "uwsgi" not in sys.modules and not hasattr(sys, "_uwsgi"):
+    uwsgi: Any = sys.modules.get("uwsgi")
+    if uwsgi is None:
         return True
-    uwsgi: Any = importlib.import_module("uwsgi")
     has_threads = bool(uwsgi.opt.get("enable-threads") or uwsgi.opt.get("threads"))
     if not has_threads and not _is_told:
         _is_told = True

@@ -25,6 +25,10 @@ class Ending:
     def __init__(self, exchange: Exchange, place: Place) -> None:
         self.exchange = exchange
         self.place = place
+        self.error: BaseException | None = None
+        """What has gone wrong, if it ends later."""
+        self.thread: int | None = None
+        """The one that has iterated a synchronous body to its end."""
         self._response: weakref.ref[HttpResponseBase] | None = None
 
     def belong_to(self, response: HttpResponseBase) -> None:
@@ -77,7 +81,8 @@ class Ending:
 
     def end(self, error: BaseException | None = None) -> None:
         if self._ends(error):
-            self.place.run(self.exchange)
+            run_here, run = self.place.run_here, self.place.run
+            (run_here if self.thread == _thread.get_ident() else run)(self.exchange)
         self.place.hold(self.exchange)
 
     async def aend(self, error: BaseException | None = None) -> None:
@@ -93,7 +98,7 @@ class Ending:
         """End it; whether it has callbacks, which are to be run."""
         if self.exchange.is_ended:
             return False
-        has_callbacks = self.exchange.end(error)
+        has_callbacks = self.exchange.end(error or self.error)
         if not has_callbacks:
             self.place.finish(self.exchange)
         return has_callbacks
@@ -175,9 +180,11 @@ class _SyncSteps(_Steps, Iterator[Any]):
             part = next(self._content)
         except StopIteration:
             self.is_exhausted = True
+            self._ending.thread = _thread.get_ident()
             raise
         except BaseException as error:
-            self._ending.end(self._reason(error))
+            # The server does not have it yet; it will call close().
+            self._ending.error = self._reason(error)
             raise
         finally:
             self._leave()
@@ -281,7 +288,7 @@ class _End(_Closer):
     def _complete(self) -> None:
         ending, exchange, body = self._ending, self._ending.exchange, self._body
         response: Any = ending.start()
-        if exchange.is_ended:
+        if exchange.is_ended or ending.error is not None:
             pass
         elif body is None:
             size = None if response is None or response.streaming else len(response.content)
@@ -289,7 +296,7 @@ class _End(_Closer):
         elif body.is_exhausted or not (body.is_started or ending.place.is_server):
             # A test client takes away the body of HEAD, 204 and 304.
             exchange.complete()
-        elif exchange.has_all_bytes():
+        elif exchange.is_bodiless or exchange.has_all_bytes():
             exchange.complete()  # though the last step never came (promise 1)
         else:
             exchange.disconnect()

@@ -33,7 +33,10 @@ class Place(Protocol):
     def host(self) -> Dispatcher: ...
 
     def run(self, exchange: Exchange) -> None:
-        """From ``close()`` or a synchronous body."""
+        """From ``close()``."""
+
+    def run_here(self, exchange: Exchange) -> None:
+        """The same, in the thread that has iterated a synchronous body."""
 
     async def arun(self, exchange: Exchange) -> None:
         """From an asynchronous body."""
@@ -86,6 +89,9 @@ class _TestClient:
     def run(self, exchange: Exchange) -> None:
         self.host.run(exchange)
 
+    def run_here(self, exchange: Exchange) -> None:
+        self.run(exchange)
+
     async def arun(self, exchange: Exchange) -> None:
         await self.host.arun(exchange)
 
@@ -109,18 +115,30 @@ class _AsyncTestClient(_TestClient):
         self._context = contextvars.copy_context()
 
     def run(self, exchange: Exchange) -> None:
-        done = self._start(exchange)
-        if not _is_running_here(self._loop):
-            done.result()
+        if _is_running_here(self._loop):
+            self._start(exchange)
+        else:
+            self._start(exchange).result()
+
+    def run_here(self, exchange: Exchange) -> None:
+        if _is_running_here(self._loop):
+            self._start(exchange)
+        else:
+            # Plain callbacks need this very thread: they get it while it waits.
+            executor = contexts.ThisThread()
+            executor.run_until(self._start(exchange, contexts.ThreadSensitivity(executor)))
 
     def run_detached(self, exchange: Exchange) -> None:
         self._start(exchange)
 
-    def _start(self, exchange: Exchange) -> "Future[None]":
+    def _start(
+        self, exchange: Exchange, sensitivity: contexts.ThreadSensitivity | None = None
+    ) -> "Future[None]":
         done: Future[None] = Future()
 
         def start() -> None:
-            task = self._loop.create_task(self.host.arun(exchange), context=self._context)
+            running = self.host.arun(exchange, sensitivity)
+            task = self._loop.create_task(running, context=self._context)
             task.add_done_callback(lambda task: done.set_result(None))
 
         self._loop.call_soon_threadsafe(start)
@@ -136,6 +154,9 @@ class _WSGIServer:
         self.host = self._lane.host
 
     def run(self, exchange: Exchange) -> None:
+        self._lane.run(exchange)
+
+    def run_here(self, exchange: Exchange) -> None:
         self._lane.run(exchange)
 
     async def arun(self, exchange: Exchange) -> None:
@@ -164,6 +185,9 @@ class _ASGIServer:
         self._loop = loop
 
     def run(self, exchange: Exchange) -> None:
+        self.host.dispatch(exchange)
+
+    def run_here(self, exchange: Exchange) -> None:
         self.host.dispatch(exchange)
 
     async def arun(self, exchange: Exchange) -> None:

@@ -1,0 +1,1 @@
+"""A Django site with a database, for gunicorn's gevent worker."""
