@@ -203,17 +203,14 @@ class _Response:
     def watch_file(self, file: Any) -> bool:
         """Hear of the end of a file that the server sends by itself; ``False``
         if it does not let us. (Django patches its ``close`` too.)"""
-        # mod_wsgi's own cannot be patched, but it closes the file inside.
-        closed: Any
-        for closed in (file, getattr(file, "filelike", None)):
-            close = _CloseFile(self, getattr(closed, "close", None))
-            try:
-                closed.close = close
-            except Exception:
-                close.response = None
-            else:
-                return True
-        return False
+        # mod_wsgi's is no class of Python's; it closes the file that it has inside.
+        closed = file if hasattr(file, "__dict__") else getattr(file, "filelike", file)
+        close = _CloseFile(self, getattr(closed, "close", None))
+        try:
+            closed.close = close
+        except Exception:
+            close.response = None
+        return close.response is not None
 
     def close(self, close: Callable[[], object] | None, error: BaseException | None = None) -> None:
         """The server is through with it. What the app does now is inside, too."""

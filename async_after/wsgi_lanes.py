@@ -123,9 +123,9 @@ class _ServerDispatcher(InlineDispatcher):
 
     def run(self, exchange: Exchange) -> None:
         exchange.parent = self._parent  # for the deadlock guard
-        self._is_running = True
-        self.dispatch(exchange)
         try:
+            self._is_running = True
+            self.dispatch(exchange)
             # A callback that has made this request needs no slot meanwhile.
             with exchange.lending():
                 self._run_all(exchange)
@@ -157,6 +157,7 @@ class _ServerDispatcher(InlineDispatcher):
     def _run_chain(self, exchange: Exchange) -> None:
         try:
             for callback in (chain := Unit(self, exchange)):
+                self._over = None
                 if not callback.is_async:
                     run_in_thread(exchange, callback, in_server=True)
                 if not callback.done():
@@ -176,12 +177,11 @@ class _ServerDispatcher(InlineDispatcher):
 
     def _wait_for(self, unit: Unit, callback: Callback[Any]) -> bool:
         alone = Alone(unit)
-        if not self._runner.background.start(alone, callback):
-            return False
-        self._over = alone.over
-        alone.over.wait_in_thread()
-        self._over = None
-        return True
+        self._over = alone.over  # first: a signal handler may raise at any moment
+        is_started = self._runner.background.start(alone, callback)
+        if is_started:
+            alone.over.wait_in_thread()
+        return is_started
 
 
 def _has_threads() -> bool:
