@@ -203,8 +203,8 @@ class _Response:
     def watch_file(self, file: Any) -> bool:
         """Hear of the end of a file that the server sends by itself; ``False``
         if it does not let us. (Django patches its ``close`` too.)"""
-        # mod_wsgi's is no class of Python's; it closes the file that it has inside.
-        closed = file if hasattr(file, "__dict__") else getattr(file, "filelike", file)
+        # mod_wsgi's cannot be patched, but looks its file's close() up when it is closed.
+        closed = file.filelike if type(file).__module__ == "mod_wsgi" else file
         close = _CloseFile(self, getattr(closed, "close", None))
         try:
             closed.close = close

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.urls import path
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from async_after import get_runner
+from async_after import asgi, get_runner, wsgi
 from async_after.conf import SETTINGS, problems
 
 from .test_alone import TIMEOUT, Exchange
@@ -22,12 +23,17 @@ README = Path(__file__).parents[2] / "README.md"
 def run_blocks() -> dict[str, Any]:
     document = Sybil(parsers=[PythonCodeBlockParser()], path=str(README.parent)).parse(README)
     document.namespace["__name__"] = "readme"
+    applications: dict[type, object] = {}
     for example in document.examples():
         example.evaluate()
+        application = document.namespace.get("application")
+        applications[type(application)] = application
+    document.namespace["applications"] = applications
     return document.namespace
 
 
-async def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("where", ["asgi", "wsgi"])
+async def test_readme(where: str, capsys: pytest.CaptureFixture[str]) -> None:
     called: list[tuple[str, int]] = []
 
     def send_receipt(order: int) -> None:
@@ -49,13 +55,28 @@ async def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
             ]
 
         with override_settings(ROOT_URLCONF=URLs):
-            for where in ("/checkout", "/report"):
-                exchange = Exchange(where)
-                await exchange.run(names["application"])
-                assert exchange.is_complete
+            for target in ("/checkout", "/report"):
+                if where == "asgi":
+                    exchange = Exchange(target)
+                    await exchange.run(names["applications"][asgi.AfterResponseMiddleware])
+                    assert exchange.is_complete
+                else:
+                    application = names["applications"][wsgi.AfterResponseMiddleware]
+                    await asyncio.to_thread(ask, application, target)
                 await get_runner().drain(TIMEOUT)
     assert called == [("receipt", 1), ("warehouse", 1)]
     assert capsys.readouterr().out.startswith("anna sent 200 2 0.")
+
+
+def ask(application: Any, target: str) -> None:
+    """As a WSGI server does."""
+    environ: dict[str, Any] = {"PATH_INFO": target}
+    setup_testing_defaults(environ)
+    statuses: list[str] = []
+    body = application(environ, lambda status, *_: statuses.append(status))
+    assert b"".join(body)
+    body.close()
+    assert statuses == ["200 OK"]
 
 
 def test_readme_names_every_setting() -> None:
