@@ -43,6 +43,14 @@ class BackgroundLoop:
             remote.tell()
         return is_started
 
+    def is_here(self) -> bool:
+        """Whether this is called in its thread, which must not be blocked."""
+        lane = self._lane
+        try:
+            return lane is not None and asyncio.get_running_loop() is lane.loop
+        except RuntimeError:
+            return False
+
     def close(self) -> None:
         with self._lock:
             lane, self._lane = self._lane, None

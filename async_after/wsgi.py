@@ -256,7 +256,7 @@ class _Response:
         the socket has raised passes by.
         """
         error = sys.exception()
-        return isinstance(error, ConnectionError) and error is not self._error_before
+        return isinstance(error, OSError) and error is not self._error_before
 
 
 class _Body(Iterator[bytes]):

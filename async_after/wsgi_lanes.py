@@ -77,7 +77,12 @@ class InServer:
         self._runner = runner
 
     def run(self, exchange: Exchange) -> None:
-        self.host.run(exchange)
+        if self._runner.background.is_here():
+            # An async callback asks an app in its own process: what it would
+            # wait for here, in the loop's thread, could never begin.
+            self.host.finish(exchange)
+        else:
+            self.host.run(exchange)
 
     def run_soon(self, exchange: Exchange) -> None:
         self._runner.timers.call_later(

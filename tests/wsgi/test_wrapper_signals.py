@@ -1,0 +1,115 @@
+"""A signal handler raises SystemExit in the server's thread, while lane "inline" waits there."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from async_after import Callback, CallbackState, Runner, after_response
+from async_after.wsgi import AfterResponseMiddleware
+
+from .wsgi_client import (
+    DEADLINE,
+    Call,
+    Environ,
+    StartResponse,
+    drain,
+    ended,
+    in_thread,
+    joined,
+    new_runner,
+    wait,
+)
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")
+
+
+class Abort(SystemExit):
+    """gunicorn's worker at its timeout: ``sys.exit(1)`` in the handler."""
+
+
+@contextmanager
+def aborted_at(entered: threading.Event) -> Iterator[None]:
+    """The signal comes when the callback has begun."""
+    seen = threading.Event()
+
+    def abort(number: int, frame: Any) -> None:
+        if not seen.is_set():
+            seen.set()
+            raise Abort(1)
+
+    def send() -> None:
+        wait(entered)
+        # One that comes just before the thread begins to wait is seen with the next one.
+        for _ in range(100):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            if seen.wait(0.05):
+                break
+
+    before = signal.signal(signal.SIGUSR1, abort)
+    try:
+        sender = in_thread(send, name="sender")
+        yield
+        joined(sender)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture
+def runner() -> Iterator[Runner]:
+    with new_runner() as runner:
+        yield runner
+
+
+KINDS = ["plain", "coroutine", "concurrent", "concurrent coroutine"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_leaves_close_and_nothing_is_lost(kind: str, runner: Runner) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    callbacks: list[Callback[Any]] = []
+    order: list[str] = []
+
+    def held() -> None:
+        entered.set()
+        assert go_on.wait(DEADLINE)
+        order.append("held")
+
+    async def aheld() -> None:
+        entered.set()
+        assert await asyncio.to_thread(go_on.wait, DEADLINE)
+        order.append("held")
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        register = after_response.using(concurrent=kind.startswith("concurrent"))
+        callbacks.append(register(aheld if "coroutine" in kind else held))
+        callbacks.append(after_response(order.append, "second"))
+        callbacks.append(after_response(order.append, "third"))
+        start_response("200 OK", [])
+        return [b"x"]
+
+    call = Call(AfterResponseMiddleware(app, runner=runner, lane="inline")).begin().pull()
+    with aborted_at(entered), pytest.raises(Abort):
+        call.close()
+    go_on.set()
+    ended(*callbacks)
+    drain(runner)
+    states = [callback.state for callback in callbacks]
+    if kind == "plain":
+        # It is the one that was interrupted.
+        assert states == [CallbackState.FAILED, *[CallbackState.SUCCEEDED] * 2]
+        assert isinstance(callbacks[0].exception(), Abort)
+        assert order == ["second", "third"]
+    else:
+        assert states == [CallbackState.SUCCEEDED] * 3
+        assert sorted(order) == ["held", "second", "third"]
+        assert order.index("second") < order.index("third")
+    if kind == "coroutine":
+        assert order == ["held", "second", "third"]  # promise 6
+    statistics = runner.statistics()
+    assert statistics.pending == statistics.running == 0
