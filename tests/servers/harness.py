@@ -17,6 +17,8 @@ from .events import VARIABLE, EventLog
 from .launch import Config, Launch
 
 ROOT = Path(__file__).parents[2]
+# Taken once: pytest changes it while servers are started in threads.
+_ENVIRONMENT = dict(os.environ)
 Event = dict[str, Any]
 
 
@@ -50,7 +52,7 @@ class Server:
                 self._launch.arguments,
                 cwd=ROOT,
                 env={
-                    **os.environ,
+                    **_ENVIRONMENT,
                     VARIABLE: str(self._events_path),
                     "PYTHONDEVMODE": "",
                     **dict(config.env),
