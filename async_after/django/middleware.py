@@ -85,8 +85,10 @@ class AfterResponseMiddleware:
 
 
 def _keys(request: HttpRequest) -> dict[str, Any]:
-    holder = key_holder(request)
-    return request.META if holder is None else holder
+    holder = key_holder(request) or request.META
+    # a2wsgi hands the scope of an ASGI wrapper on.
+    scope = holder.get("asgi.scope")
+    return scope if KEY not in holder and isinstance(scope, dict) and KEY in scope else holder
 
 
 def _open(request: HttpRequest) -> Ending:

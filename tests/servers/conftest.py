@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -7,7 +6,7 @@ from .endings import Endings, wanted
 from .harness import Server, Servers
 from .launch import Config
 from .matrix import Row
-from .report import Table, note, results_of
+from .report import ASGI, note
 
 
 @pytest.fixture(scope="session")
@@ -53,35 +52,5 @@ def endings(
         yield endings
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "matrix(column): a column of the server matrix (matrix.py)")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--matrix-markdown",
-        metavar="PATH",
-        help="write the table of the server matrix to this file, in Markdown",
-    )
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
-    note(item)
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """The server matrix: what holds on which server."""
-    reports = (report for found in terminalreporter.stats.values() for report in found)
-    results = results_of(reports)
-    if not results:
-        return
-    table = Table(results)
-    terminalreporter.section("server matrix")
-    for line in table.terminal():
-        terminalreporter.line(line)
-    # Not there where this file was loaded after the command line was read.
-    path = config.getoption("matrix_markdown", default=None)
-    if path is not None:
-        Path(path).write_text(table.markdown())
+    note(item, ASGI)

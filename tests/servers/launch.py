@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 DJANGO = "tests.servers.site.asgi:application"
@@ -77,7 +78,7 @@ def pair(app: str = DJANGO, lifespan: str = "auto") -> list[Config]:
 
 @dataclass(frozen=True)
 class Command:
-    """The arguments of ``python -m`` for one server.
+    """The arguments of ``python -m`` for one server (or of a program of its own).
 
     ``{app}``, ``{port}`` and the fields of the config are filled in. A server
     that cannot tell which port it got is given a free one.
@@ -91,7 +92,11 @@ class Command:
     without_lifespan: tuple[str, str] | None = None
     """What to replace in the arguments so that it speaks no lifespan."""
     several: str = " --workers {workers}"
+    is_module: bool = True
+    """Whether ``python -m`` starts it; else it is a program next to Python."""
 
+
+_UWSGI = " --home {prefix} --need-app --master --die-on-term --disable-logging"
 
 SERVERS: Mapping[str, Command] = {
     "uvicorn": Command(
@@ -128,10 +133,69 @@ SERVERS: Mapping[str, Command] = {
         port=r"Listening at: http://[\d.]+:(\d+)",
         without_lifespan=(" -k asgi ", " -k asgi --asgi-lifespan off "),
     ),
+    # WSGI.
+    "gunicorn-sync": Command(
+        "gunicorn {app} -k sync -b {host}:{port} --no-control-socket",
+        ready="Booting worker with pid",
+        port=r"Listening at: http://[\d.]+:(\d+)",
+    ),
     "gunicorn-gthread": Command(
         "gunicorn {app} -k gthread --threads 8 -b {host}:{port} --no-control-socket",
         ready="Booting worker with pid",
         port=r"Listening at: http://[\d.]+:(\d+)",
+    ),
+    "gunicorn-gevent": Command(
+        "gunicorn {app} -k gevent -b {host}:{port} --no-control-socket",
+        ready="Booting worker with pid",
+        port=r"Listening at: http://[\d.]+:(\d+)",
+    ),
+    "waitress": Command(
+        "waitress --listen={host}:{port} --threads=4 {app}",
+        ready="Serving on http://",
+        port=r"Serving on http://[\d.]+:(\d+)",
+    ),
+    "uwsgi": Command(
+        "uwsgi --http-socket {host}:{port} --module {app} --enable-threads --threads 4" + _UWSGI,
+        ready="spawned uWSGI worker 1 ",
+        port=None,
+        is_module=False,
+    ),
+    "uwsgi-keep-alive": Command(
+        "uwsgi --http11-socket {host}:{port} --module {app} --enable-threads --threads 4" + _UWSGI,
+        ready="spawned uWSGI worker 1 ",
+        port=None,
+        is_module=False,
+    ),
+    "uwsgi-threadless": Command(
+        "uwsgi --http-socket {host}:{port} --module {app}" + _UWSGI,
+        ready="spawned uWSGI worker 1 ",
+        port=None,
+        is_module=False,
+    ),
+    "cheroot": Command(
+        "cheroot {app} --bind {host}:{port} --threads 4",
+        ready="",
+        port=None,
+    ),
+    "granian-wsgi": Command(
+        "granian {app} --interface wsgi --host {host} --port {port} --blocking-threads 4",
+        ready="Started worker-",
+        port=None,
+    ),
+    "hypercorn-wsgi": Command(
+        "hypercorn wsgi:{app} --bind {host}:{port}",
+        ready="Running on http://",
+        port=r"Running on http://[\d.]+:(\d+)",
+    ),
+    "runserver": Command(
+        "tests.wsgi.manage {app} runserver --noreload {host}:{port}",
+        ready="",  # it stays in a buffer
+        port=None,
+    ),
+    "mod_wsgi": Command(
+        "tests.wsgi.express {app} {host} {port}",
+        ready="resuming normal operations",
+        port=None,
     ),
 }
 
@@ -150,8 +214,12 @@ class Launch:
             text = text.replace(*command.without_lifespan)
         if config.workers > 1:
             text += command.several
-        filled = text.format(host=HOST, port=self._free_port, **vars(config))
-        self.arguments = [sys.executable, "-m", *filled.split(), *config.args]
+        fields = {"host": HOST, "port": self._free_port, "prefix": sys.prefix, **vars(config)}
+        words = [*text.format(**fields).split(), *config.args]
+        if command.is_module:
+            self.arguments = [sys.executable, "-m", *words]
+        else:
+            self.arguments = [str(Path(sys.executable).with_name(words[0])), *words[1:]]
 
     def port(self, log: str) -> int | None:
         """The port, as soon as all workers serve it."""

@@ -1,7 +1,8 @@
-"""The table of the server matrix, from the reports of its tests."""
+"""The table of a server matrix, from the reports of its tests."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 import pytest
@@ -9,13 +10,26 @@ import pytest
 from .launch import Config
 from .matrix import COLUMNS, MODES, ROWS, Row, row_of
 
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """What makes up one table."""
+
+    title: str
+    rows: Sequence[Row]
+    columns: Mapping[str, str]
+    modes: Mapping[str, str]
+
+
+ASGI = Matrix("server matrix", ROWS, COLUMNS, MODES)
+
 PROPERTY = "matrix"
 
 YES, NO, NOT_RUN = "yes", "FAILS", "?"
 
 
-def note(item: pytest.Item) -> None:
-    """Let the reports of this test say which cell it fills.
+def note(item: pytest.Item, matrix: Matrix) -> None:
+    """Let the reports of this test say which cell of this table it fills.
 
     They take these properties with them from the processes of xdist.
     """
@@ -24,8 +38,8 @@ def note(item: pytest.Item) -> None:
     if mark is None or row is None:
         return
     (column,) = mark.args
-    assert column in COLUMNS, f"{item.nodeid}: no column {column!r} in matrix.COLUMNS"
-    item.user_properties.append((PROPERTY, [row.server, row.mode, column]))
+    assert column in matrix.columns, f"{item.nodeid}: no column {column!r} in matrix.COLUMNS"
+    item.user_properties.append((PROPERTY, [matrix.title, row.server, row.mode, column]))
 
 
 def _row_of(item: pytest.Item) -> Row | None:
@@ -46,7 +60,7 @@ Results = dict[tuple[str, str, str], set[str]]
 """The outcomes of the tests of each cell."""
 
 
-def results_of(reports: Iterable[object]) -> Results:
+def results_of(reports: Iterable[object], matrix: Matrix) -> Results:
     results: Results = {}
     for report in reports:
         if not isinstance(report, pytest.TestReport):
@@ -54,24 +68,27 @@ def results_of(reports: Iterable[object]) -> Results:
         for name, value in report.user_properties:
             if name == PROPERTY and (report.when == "call" or not report.passed):
                 assert isinstance(value, list)
-                server, mode, column = value
-                results.setdefault((server, mode, column), set()).add(report.outcome)
+                title, server, mode, column = value
+                if title == matrix.title:
+                    results.setdefault((server, mode, column), set()).add(report.outcome)
     return results
 
 
 class Table:
     """One line per server and mode, one column per scenario."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results, matrix: Matrix) -> None:
         self._results = results
+        self._modes = matrix.modes
+        self._meanings = matrix.columns
         self._numbers = count(1)
         self.notes: dict[str, int] = {}
         """Why something is impossible, and the number of the footnote."""
         asked = {column for _, _, column in results}
-        self.columns = [column for column in COLUMNS if column in asked]
+        self.columns = [column for column in matrix.columns if column in asked]
         self.lines = [
             (row, [self._mark(row, column) for column in self.columns])
-            for row in ROWS
+            for row in matrix.rows
             if any((row.server, row.mode, column) in results for column in self.columns)
         ]
 
@@ -108,9 +125,9 @@ class Table:
             shown = [re.sub(r"- (\d+)", r"- <sup>\1</sup>", mark) for mark in marks]
             lines.append(_row([row.server, row.mode, *shown]))
         lines.append("")
-        lines += [f"- **{mode}**: {meaning}." for mode, meaning in MODES.items()]
+        lines += [f"- **{mode}**: {meaning}." for mode, meaning in self._modes.items()]
         lines.append("")
-        lines += [f"- **{column}**: {COLUMNS[column]}." for column in self.columns]
+        lines += [f"- **{column}**: {self._meanings[column]}." for column in self.columns]
         lines += ["", "*-*: impossible there, and a test asserts what happens instead:", ""]
         lines += [f"{number}. {why}." for why, number in self.notes.items()]
         return "\n".join(lines) + "\n"

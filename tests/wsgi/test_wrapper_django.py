@@ -9,6 +9,7 @@ from wsgiref.util import FileWrapper
 
 import django
 import pytest
+from a2wsgi import WSGIMiddleware
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
@@ -17,12 +18,12 @@ from django.urls import path
 from django.utils import translation
 from django.views.decorators.http import etag
 
-from async_after import Callback, Completion, Outcome, after_response, get_runner
+from async_after import Callback, Completion, Outcome, after_response, asgi, get_runner
 from async_after.django import AfterResponseMiddleware as DjangoMiddleware
 from async_after.exchange import KEY, current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
-from .wsgi_client import App, Call, drain, ended, environ_for
+from .wsgi_client import DEADLINE, App, Call, drain, ended, environ_for
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.site.settings")
 django.setup()
@@ -420,3 +421,32 @@ def test_the_same_thread_serves_the_next(make: Make) -> None:
         assert current_exchange.get() is None
     drain(get_runner())
     assert len({id(exchange) for exchange in exchanges}) == 6
+
+
+async def test_the_middleware_alone_below_a2wsgi_and_the_asgi_wrapper() -> None:
+    """One exchange: a2wsgi hands the scope on."""
+    django_app: Any = WSGIHandler()
+    below: Any = WSGIMiddleware(django_app)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/plain",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+    }
+    await asgi.AfterResponseMiddleware(below)(scope, receive, send)
+    await get_runner().drain(DEADLINE)
+    assert not sent[-1].get("more_body", False)
+    assert type(exchanges[0]).__name__ == "_AsgiExchange"
+    assert the_outcome().body_bytes == 5

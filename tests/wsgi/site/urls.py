@@ -1,0 +1,15 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("view/<ident>", views.view),
+    path("async/<ident>", views.view),  # as tests.servers.endings asks for it
+    path("big/<ident>", views.big),
+    path("breaks/<ident>", views.breaks),
+    path("raises/<ident>", views.raises),
+    path("file/<ident>", views.file),
+    path("fails/<ident>", views.fails),
+    path("exits/<ident>", views.exits),
+    path("async-orm/<ident>", views.async_orm),
+]
