@@ -2,6 +2,8 @@
 
 Each answers ``/none``, ``/async`` and ``/sync`` alike; the last two register
 a callback that takes one second. ``/counts`` tells of those callbacks.
+``/plain/none`` and so on are the same by plain functions, for WSGI
+(``wsgi_app``); ``/stream/none`` and so on without Content-Length.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from typing import Any, cast
 
 import django
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
 from async_after import after_response
@@ -55,7 +57,23 @@ async def view(request: HttpRequest, kind: str) -> HttpResponse:
     return HttpResponse(answer(kind), content_type="application/json")
 
 
-urlpatterns = [path("<str:kind>", view)]
+def plain(request: HttpRequest, kind: str) -> HttpResponse:
+    # WSGI servers may make the response chunked where its length is not told.
+    body = answer(kind)
+    length = {"Content-Length": str(len(body))}
+    return HttpResponse(body, content_type="application/json", headers=length)
+
+
+def stream(request: HttpRequest, kind: str) -> StreamingHttpResponse:
+    body = answer(kind)
+    return StreamingHttpResponse((body[:1000], body[1000:]), content_type="application/json")
+
+
+urlpatterns = [
+    path("<str:kind>", view),
+    path("plain/<str:kind>", plain),
+    path("stream/<str:kind>", stream),
+]
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,7 +2,8 @@
 
 A table per server: how much later, with a callback than without one, come the
 complete response, the next request's response on the same connection, and EOF
-with "Connection: close".
+with "Connection: close". ``--wsgi``: under WSGI servers, in the lane that is
+the default there, or in another one.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
-from . import servers
+from . import servers, wsgi_latency
 from .client import Connection, request
 from .report import Table, interval, verdict
 from .stats import differences
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http", choices=("httptools", "h11", "both"), default="httptools")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--app", choices=("django", "bare", "both"), default="django")
+    wsgi_latency.add_arguments(parser)
     parser.add_argument("--pin", action="store_true", help="one core each for client and server")
 
 
@@ -44,6 +46,9 @@ Samples = dict[tuple[str, str], Pairs]
 
 
 def run(args: argparse.Namespace) -> Iterator[Table]:
+    if args.wsgi:
+        yield from wsgi_latency.run(args)
+        return
     pairs = args.pairs or (150 if args.quick else 1000)
     for app in ("django", "bare") if args.app == "both" else (args.app,):
         for http in ("httptools", "h11") if args.http == "both" else (args.http,):

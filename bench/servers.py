@@ -4,9 +4,11 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ class Server:
     command: Sequence[str]
     ready: str
     """A regular expression whose first group is the port."""
+    fixed_port: int | None = None
+    """Where its log does not tell: it is ready when this port takes connections."""
 
 
 def uvicorn(application: str, *more: str, http: str, loop: str) -> Server:
@@ -81,11 +85,33 @@ def started(
         if pin:
             os.sched_setaffinity(process.pid, cores[:1])
             os.sched_setaffinity(0, cores[1:2])
-        yield Started(process, log, log.port())
+        if server.fixed_port is not None:
+            _await_port(process, log, server.fixed_port)
+        yield Started(process, log, server.fixed_port or log.port())
     finally:
         if pin:
             os.sched_setaffinity(0, cores)
         _end(process)
+
+
+def free_port() -> int:
+    """One that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_port(process: "subprocess.Popen[str]", log: "Log", port: int) -> None:
+    until = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("the server did not start:\n" + log.tail())
 
 
 class Log:

@@ -1,0 +1,239 @@
+"""``latency --wsgi``: does a callback that takes a second make the client of a WSGI server wait?"""
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from .client import Connection, request
+from .report import Table, interval
+from .servers import Server, free_port, started
+from .stats import Estimate, differences, ratios
+
+APPLICATION = "bench.wsgi_app:application"
+LANE = "ASYNC_AFTER_BENCH_LANE"
+"""The environment variable that tells the application its lane."""
+
+ROWS = {"none": "control: none", "async": "async sleep 1 s", "sync": "sync sleep 1 s"}
+BODY, NEXT, CHUNKED, EOF = (
+    "body (Content-Length)",
+    "next request",
+    "body (chunked)",
+    "EOF after close",
+)
+FIGURES = (BODY, NEXT, CHUNKED, EOF)
+WARM_UP = 1.5
+AIM_SHARE, AIM_SECONDS = 0.02, 50e-6
+NOT_LATER = "not later"
+ENOUGH = 20
+"""Pairs without which microseconds tell nothing."""
+WAITING = 0.1
+"""Seconds of which so many are the callback's own; below, it is the work of starting it."""
+
+PAIRS = {"threads": (60, 400), "inline": (2, 6)}
+"""By lane: with ``--quick`` and without. Inline, each callback takes its second
+while we wait."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One WSGI server: its command, and what must be installed for it."""
+
+    command: str
+    """``{python}``, ``{bin}``, ``{app}`` and ``{port}`` are filled in."""
+    needs: str
+    """A module, or a program next to the interpreter."""
+    without: tuple[str, ...] = ()
+    """The figures that it does not have."""
+
+
+_GUNICORN = "{python} -m gunicorn {app} -b 127.0.0.1:{port} --no-control-socket --keep-alive 30"
+_UWSGI = (
+    "{bin}/uwsgi --http-socket 127.0.0.1:{port} --module {app} --enable-threads --threads 4"
+    " --master --need-app --die-on-term --disable-logging -H {prefix}"
+)
+KINDS = {
+    "gunicorn-gthread": Kind(f"{_GUNICORN} -k gthread --threads 4", "gunicorn"),
+    "gunicorn-gevent": Kind(f"{_GUNICORN} -k gevent", "gevent"),
+    "waitress": Kind(
+        "{python} -m waitress --listen=127.0.0.1:{port} --threads=4 {app}", "waitress"
+    ),
+    "cheroot": Kind("{python} -m cheroot {app} --bind 127.0.0.1:{port} --threads 4", "cheroot"),
+    "granian": Kind(
+        "{python} -m granian {app} --interface wsgi --host 127.0.0.1 --port {port}"
+        " --blocking-threads 4",
+        "granian",
+    ),
+    "hypercorn": Kind(
+        "{python} -m hypercorn wsgi:{app} --bind 127.0.0.1:{port} --keep-alive 30", "hypercorn"
+    ),
+    # The one with keep-alive does not close a connection, nor end a response
+    # without Content-Length, before it has been idle for 4 s; the other has no keep-alive.
+    "uwsgi-keep-alive": Kind(
+        _UWSGI.replace("--http-socket", "--http11-socket"), "bin/uwsgi", without=(CHUNKED, EOF)
+    ),
+    "uwsgi": Kind(_UWSGI, "bin/uwsgi", without=(NEXT, CHUNKED)),
+}
+
+
+@dataclass(slots=True)
+class Pairs:
+    """Seconds without and with a callback; items of equal index were taken together."""
+
+    without: list[float] = field(default_factory=list)
+    with_: list[float] = field(default_factory=list)
+
+
+Samples = dict[tuple[str, str], Pairs]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("under WSGI")
+    group.add_argument("--wsgi", action="store_true", help="measure WSGI servers")
+    group.add_argument("--lane", choices=("threads", "inline"), default="threads")
+    group.add_argument("--server", choices=KINDS, action="append", help="one of them (repeatable)")
+
+
+def run(args: argparse.Namespace) -> Iterator[Table]:
+    pairs = args.pairs or PAIRS[args.lane][0 if args.quick else 1]
+    later: list[str] = []
+    for name in args.server or KINDS:
+        kind = KINDS[name]
+        if not _is_installed(kind):
+            print(f"\n{name}: skipped, it is not installed", flush=True)
+            continue
+        with started(_server(name, kind), pin=args.pin, environment={LANE: args.lane}) as it:
+            figures = tuple(figure for figure in FIGURES if figure not in kind.without)
+            samples, callbacks = _measure(it.port, pairs, figures, args.lane)
+            if "Traceback" in it.log.tail():
+                raise RuntimeError("the server logged errors:\n" + it.log.tail())
+        yield _table(name, args.lane, samples, callbacks, args.seed, later)
+    print("\nLater than without a callback:" + ("".join(f"\n  {x}" for x in later) or " nothing"))
+
+
+def _is_installed(kind: Kind) -> bool:
+    if kind.needs.startswith("bin/"):
+        return Path(sys.executable).with_name(kind.needs[4:]).exists()
+    return importlib.util.find_spec(kind.needs) is not None
+
+
+def _server(name: str, kind: Kind) -> Server:
+    port = free_port()
+    words = {
+        "python": sys.executable,
+        "bin": str(Path(sys.executable).parent),
+        "prefix": sys.prefix,
+        "app": APPLICATION,
+        "port": port,
+    }
+    command = [word.format(**words) for word in kind.command.split()]
+    return Server(name, command, ready=r"(?!)", fixed_port=port)
+
+
+def _measure(port: int, pairs: int, figures: Sequence[str], lane: str) -> tuple[Samples, int]:
+    """All samples, and how many callbacks ran for them.
+
+    The callbacks of some requests run while the next ones are measured, on
+    both sides of a pair alike: ``LIMIT`` and ``MAX_THREADS`` have room for all.
+    """
+    samples: Samples = {(row, figure): Pairs() for row in ROWS for figure in figures}
+    until = time.monotonic() + (WARM_UP if lane == "threads" else 0)
+    _block(port, {key: Pairs() for key in samples}, rows=("none",))
+    while time.monotonic() < until:
+        _block(port, {key: Pairs() for key in samples})
+    for _ in range((pairs + 1) // 2):
+        _block(port, samples)
+    return samples, _count(port)
+
+
+SETTLE = 0.002
+"""Seconds of rest before a new connection, in all rows alike (see README)."""
+
+
+def _block(port: int, samples: Samples, rows: Iterable[str] = ROWS) -> None:
+    """Two pairs of each row, A B B A, so that neither side gains by its turn.
+
+    Each on connections of its own: waitress closes one behind a chunked
+    response, and uWSGI now and then.
+    """
+    for row in rows:
+        for is_with in (False, True, True, False):
+            kind = row if is_with else "none"
+            seconds = {}
+            time.sleep(SETTLE)
+            with Connection(port) as kept:
+                seconds[BODY] = kept.complete(request(f"/plain/{kind}"))
+                if (row, NEXT) in samples:
+                    seconds[NEXT] = kept.complete(request("/plain/none"))
+            if (row, CHUNKED) in samples:
+                time.sleep(SETTLE)
+                with Connection(port) as chunked:
+                    seconds[CHUNKED] = chunked.complete(request(f"/stream/{kind}"))
+            if (row, EOF) in samples:
+                time.sleep(SETTLE)
+                with Connection(port) as closing:
+                    seconds[EOF] = closing.eof(request(f"/plain/{kind}", close=True))
+            for figure, value in seconds.items():
+                pairs = samples[row, figure]
+                (pairs.with_ if is_with else pairs.without).append(value)
+
+
+def _count(port: int) -> int:
+    """How many callbacks have ended. All must: otherwise nothing was measured."""
+    until = time.monotonic() + 10
+    while True:
+        with Connection(port) as connection:
+            registered, ended = json.loads(connection.get("/plain/counts"))
+        if registered == ended:
+            return int(ended)
+        if time.monotonic() > until:
+            raise RuntimeError(f"only {ended} of {registered} callbacks ran")
+        time.sleep(0.1)
+
+
+def judge(added: Estimate, baseline: float, pairs: int) -> str:
+    """Not later: the interval reaches down to 0, or ends below what nobody notices."""
+    if added.high >= WAITING:
+        return f"WAITS {added.value:.2f} s"
+    if added.low <= 0 or added.high <= max(AIM_SHARE * baseline, AIM_SECONDS):
+        return NOT_LATER
+    if pairs < ENOUGH:
+        return "does not wait"
+    return f"later by {added.value * 1e6:.0f} µs"
+
+
+def _table(
+    name: str, lane: str, samples: Samples, callbacks: int, seed: int, later: list[str]
+) -> Table:
+    rows, count = [], 0
+    for (row, figure), pairs in samples.items():
+        count = len(pairs.without)
+        baseline = median(pairs.without)
+        added = differences(pairs.with_, pairs.without, seed)
+        verdict = judge(added, baseline, count)
+        if verdict.startswith(("WAITS", "later")):
+            later.append(f"{name}: {figure}, {ROWS[row]}: {verdict}")
+        rows.append(
+            [
+                ROWS[row],
+                figure,
+                f"{baseline * 1e6:.0f}",
+                interval(added.over(1e-6), "{:+.0f}"),
+                interval(ratios(pairs.with_, pairs.without, seed), "{:.3f}"),
+                verdict,
+            ]
+        )
+    columns = ("callback", "figure", "without µs", "added µs", "ratio", "verdict")
+    notes = [
+        f"{count} interleaved pairs per line; [...] is the 95 % interval of the median.",
+        f"{callbacks} callbacks were registered, and as many ran.",
+        "Not later: the interval of what is added reaches down to 0, or ends below 2 % of the",
+        "baseline or 50 µs, whichever is larger. The control shows the error of the method.",
+        "Later by microseconds: the CPU time of starting the callback. WAITS: for the callback.",
+    ]
+    return Table(f"{name}, lane {lane}: what a callback of 1 s adds", columns, rows, notes)
