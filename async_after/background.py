@@ -7,13 +7,14 @@ that what is bound to a loop, an async client say, can be kept.
 
 import _thread
 import asyncio
+import functools
 import threading
 from typing import Any
 
-from . import greenlets
+from . import greenlets, hubs
 from .callback import Callback
 from .instrumentation import log
-from .lanes import LoopLane
+from .lanes import LoopLane, SlowStep
 from .sessions import SessionExecutor
 from .steps import UnitLike
 from .threads import WorkerPool
@@ -22,26 +23,32 @@ from .threads import WorkerPool
 class BackgroundLoop:
     """Started by the first callback; ``close`` ends it, and the next one starts another."""
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: WorkerPool, slow_step: SlowStep | None = None) -> None:
         self._pool = pool
+        self._slow_step = slow_step
         self._lock = threading.Lock()
         self._lane: LoopLane | None = None
-        self.hub: greenlets.Hub | None = None
-        """Under gevent: that of the first callback. All is kept track of there."""
 
     def start(self, unit: UnitLike, callback: Callback[Any]) -> bool:
         """Start it there; ``False`` if that cannot be done, and it is settled."""
+        if hubs.go_home(functools.partial(self._start_or_advance, unit, callback)):
+            return True
         with self._lock:
             lane = self._lane
             if lane is None:
                 lane = self._lane = self._open()
-        if self.hub is None:
+        hub = hubs.home()
+        if hub is None:
             return lane.start_from_anywhere(unit, callback)
-        remote = greenlets.Remote(unit, self.hub)
+        remote = greenlets.Remote(unit, hub)
         is_started = lane.start_from_anywhere(remote, callback)
         if not is_started:
             remote.tell()
         return is_started
+
+    def _start_or_advance(self, unit: UnitLike, callback: Callback[Any]) -> None:
+        if not self.start(unit, callback):
+            unit.advance()
 
     def is_here(self) -> bool:
         """Whether this is called in its thread, which must not be blocked."""
@@ -58,10 +65,11 @@ class BackgroundLoop:
             lane.loop.call_soon_threadsafe(lane.loop.stop)
 
     def _open(self) -> LoopLane:
-        if greenlets.is_patched():
-            self.hub = greenlets.Hub()
+        if hubs.is_patched():
             return self._open_natively()
-        lane = _BackgroundLane(asyncio.new_event_loop(), SessionExecutor(self._pool))
+        lane = _BackgroundLane(
+            asyncio.new_event_loop(), SessionExecutor(self._pool), self._slow_step
+        )
         thread = threading.Thread(
             target=_serve, args=(lane,), name="async_after background loop", daemon=True
         )
@@ -73,17 +81,17 @@ class BackgroundLoop:
         return lane
 
     def _open_natively(self) -> LoopLane:
-        sessions = greenlets.RefusingExecutor(self._pool)
+        sessions = SessionExecutor(self._pool)
         made: list[LoopLane] = []
-        is_made = greenlets.native_lock()
+        is_made = hubs.native_lock()
         is_made.acquire()
 
         def serve() -> None:
-            made.append(_BackgroundLane(greenlets.NativeLoop(), sessions))
+            made.append(_BackgroundLane(hubs.NativeLoop(), sessions, self._slow_step))
             is_made.release()
             _serve(made[0])
 
-        greenlets.start_native_thread(serve)
+        hubs.start_native_thread(serve)
         is_made.acquire()
         return made[0]
 

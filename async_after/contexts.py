@@ -15,6 +15,7 @@ from typing import Any
 from asgiref import sync as asgiref_sync
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
+from . import hubs
 from .hygiene import is_empty
 
 
@@ -63,8 +64,9 @@ class ThreadSensitivity:
         Django's handler: when that is over, a call through it would silently
         make a new thread, with a new database connection that nobody closes.
         """
-        if _executor_here() is not self._executor:
-            AsyncToSync.executors.current = self._executor
+        executor = hubs.REFUSING if hubs.is_native() else self._executor
+        if _executor_here() is not executor:
+            AsyncToSync.executors.current = executor
         variable: Any = SyncToAsync.thread_sensitive_context
         variable.set(self._context)
         # That of a synchronous view says that its thread is taken.

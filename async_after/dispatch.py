@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from .reports import Reports
 from .sessions import SessionExecutor
 from .threads import Worker, WorkerPool
 from .timers import Timers
-from .units import SingleUnit, Unit
+from .units import SingleUnit, Starter, Unit
 
 _THREADS: tuple[Lane, ...] = ("threads",)
 
@@ -74,17 +75,19 @@ class Dispatcher:
         self._in_threads: dict[Callback[Any], tuple[Unit, Worker, int]] = {}
         """The plain functions that run now, and where."""
 
-    def dispatch(self, exchange: Exchange) -> None:
+    def dispatch(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
+        """``give_way``: seconds in which none of them begins."""
         heir = self._heir() if self.is_shut else self
         if heir is not self:
             exchange.host = heir
-            heir.dispatch(exchange)
+            heir.dispatch(exchange, give_way=give_way)
             return
+        starter: Starter = GivingWay(self, give_way) if give_way else self
         for callback in exchange.claim():
             if callback is None:
-                self.slots.submit(Unit(self, exchange))
+                self.slots.submit(Unit(starter, exchange))
             else:
-                self.slots.submit(SingleUnit(self, exchange, callback))
+                self.slots.submit(SingleUnit(starter, exchange, callback))
         self.slots.limit_waiting(exchange)
 
     def _heir(self) -> "Dispatcher":
@@ -164,6 +167,39 @@ class Dispatcher:
         self.slots.timers.call_later(seconds, self._watch)
 
 
+class GivingWay:
+    """A dispatcher that starts nothing for a moment (``units.Starter``)."""
+
+    def __init__(self, dispatcher: Dispatcher, seconds: float) -> None:
+        self._dispatcher = dispatcher
+        self._until = time.monotonic() + seconds
+        self.started: Callable[[Callback[Any]], None] = dispatcher.started
+        self.release: Callable[[], None] = dispatcher.release
+        self.timeout_of: Callable[[Callback[Any]], float | None] = dispatcher.timeout_of
+
+    @property
+    def is_shut(self) -> bool:
+        return self._dispatcher.is_shut
+
+    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+        return self._start(unit, self._dispatcher.start_async, callback)
+
+    def start_in_thread(self, unit: Unit) -> bool:
+        return self._start(unit, self._dispatcher.start_in_thread)
+
+    def _start(self, unit: Unit, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            return start(unit, *callback)
+
+        def start_now() -> None:
+            if not unit.start(start, *callback):
+                unit.advance()
+
+        self._dispatcher.slots.timers.call_later(left, start_now)
+        return True
+
+
 class LoopDispatcher(Dispatcher):
     """For the exchanges of one event loop: its coroutine functions run there."""
 
@@ -202,13 +238,6 @@ class LoopDispatcher(Dispatcher):
 class ThreadDispatcher(Dispatcher):
     """For exchanges without an event loop: coroutine functions run on the
     runner's background loop."""
-
-    def dispatch(self, exchange: Exchange) -> None:
-        hub = self.slots.background.hub
-        if hub is None or hub.is_here():
-            super().dispatch(exchange)
-        else:  # an async callback registers another one, under gevent
-            hub.call(functools.partial(super().dispatch, exchange))
 
     def _heir(self) -> Dispatcher:
         return self.slots.threads

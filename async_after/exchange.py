@@ -74,12 +74,13 @@ class NoActiveExchange(RuntimeError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"after_response({name}): no exchange is active here, so there is no response to run"
-            " it after. In a request: wrap the ASGI application in"
-            " async_after.asgi.AfterResponseMiddleware; runserver, other WSGI servers and Django's"
-            " test clients do not use asgi.py: for them put"
-            " async_after.django.AfterResponseMiddleware first in MIDDLEWARE. In a plain thread:"
-            " pass the request of a wrapped app, after_response.using(request=request). In a"
-            " command, worker or shell: use 'with exchange_scope():'. A WebSocket opens no"
+            " it after. In a request: wrap the application in"
+            " async_after.asgi.AfterResponseMiddleware, or under WSGI in"
+            " async_after.wsgi.AfterResponseMiddleware (Flask: app.wsgi_app = ...(app.wsgi_app));"
+            " in Django put async_after.django.AfterResponseMiddleware first in MIDDLEWARE too:"
+            " runserver and the test clients do not use asgi.py. In a plain thread: pass the"
+            " request of a wrapped app, after_response.using(request=request). In a command,"
+            " worker or shell: use 'with exchange_scope():'. A WebSocket opens no"
             " exchange: use exchange_scope() there too."
         )
 
@@ -386,11 +387,16 @@ class Exchange(Record):
             registry.unsettled -= 1
             if registry.unsettled:
                 return True
-            self.host.idle(self)
             if not self._is_ended:
+                self.host.idle(self)
                 return True
+            # First: whoever sees it idle finds that it keeps nothing. Not
+            # dropped under the lock: a destructor may register.
+            dropped = self.request, self.response
+            self._forget()
+            self.host.idle(self)
             latch, registry.latch = registry.latch, None
-        self._forget()
+        del dropped
         if latch is not None:
             latch.open()
         return True

@@ -5,6 +5,7 @@ once_or_accounted: they go through the same exchange and the same books.
 """
 
 import asyncio
+import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -12,6 +13,7 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
+from . import hubs
 from .callback import Callback
 from .calling import run_in_thread
 from .contexts import ThreadSensitivity
@@ -60,7 +62,7 @@ class InlineDispatcher(Dispatcher):
     def queued(self, exchange: Exchange) -> None:
         """Whoever runs those before it will find it."""
 
-    def dispatch(self, exchange: Exchange) -> None:
+    def dispatch(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         if not self._is_over:
             # run() or arun() will claim it; arun() at once.
             if self._loop is not None:
@@ -74,7 +76,7 @@ class InlineDispatcher(Dispatcher):
         else:
             later = self._runner.dispatcher(loop)
         exchange.host = later
-        later.dispatch(exchange)
+        later.dispatch(exchange, give_way=give_way)
 
     def run(self, exchange: Exchange) -> None:
         """Run them in this thread, and coroutine functions in a loop whose
@@ -97,6 +99,7 @@ class InlineDispatcher(Dispatcher):
                     run_in_thread(unit.exchange, callback, inline=True)
                 if not callback.done():
                     self._await(unit, callback)
+                del callback  # see calling.call
 
     async def arun(self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None) -> None:
         """Await them on this loop, and plain functions in the thread where
@@ -140,7 +143,9 @@ class InlineDispatcher(Dispatcher):
         lane = InlineLane(asyncio.get_running_loop(), sensitivity)
         in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
         for callback in unit:
-            if not callback.is_async:
+            if not callback.is_async and hubs.is_native():
+                run_in_thread(unit.exchange, callback, inline=True)
+            elif not callback.is_async:
                 await in_thread(unit.exchange, callback, inline=True)
             if not callback.done():
                 await run_alone(lane, unit, callback)
@@ -151,12 +156,12 @@ class InlineDispatcher(Dispatcher):
             for callback in exchange.claim()
         ]
 
-    def finish(self, exchange: Exchange) -> None:
+    def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         """What comes now is late, and the runner's."""
         self._is_over = True
         exchange.parent = None
         # What another thread registered between the last look and this.
-        self.dispatch(exchange)
+        self.dispatch(exchange, give_way=give_way)
 
     def _await(self, unit: Unit, callback: Callback[Any]) -> None:
         async def start() -> None:
@@ -167,6 +172,9 @@ class InlineDispatcher(Dispatcher):
 
     def _in_own_loop(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Run it in a loop whose thread-sensitive calls come back to this thread."""
+        if hubs.is_patched():
+            hubs.run_in_native_thread(functools.partial(function, *args))
+            return
         try:
             asyncio.get_running_loop()
         except RuntimeError:

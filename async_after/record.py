@@ -5,7 +5,7 @@ here it is decided when a response is complete.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from .outcome import Completion, Outcome
@@ -48,7 +48,7 @@ class Record:
     _began: float
     _first_byte_at: float | None
     _last_at: float | None
-    _headers: Sequence[tuple[bytes, bytes]]
+    _headers: Iterable[tuple[bytes, bytes]]
     _has_trailers: bool
     _is_last_offered: bool
     _is_complete: bool
@@ -58,7 +58,7 @@ class Record:
     # The events. What comes after the end changes nothing (promise 7).
 
     def start(
-        self, status: int, headers: Sequence[tuple[bytes, bytes]], trailers: bool = False
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], trailers: bool = False
     ) -> None:
         """The server accepted the response start."""
         if not self._is_ended:

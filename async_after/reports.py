@@ -18,13 +18,27 @@ LONG = 60.0
 _MANY_NAMES = 1000
 
 
+_SERVERS = (
+    "request of this loop was served meanwhile",
+    ', or register it with using(lane="background")',
+)
+_BACKGROUND = "other coroutine function of the background loop went on meanwhile", ""
+
+
 class Reports:
     def __init__(self, books: Books, later: Later) -> None:
         self._books = books
         self._slow: set[str] = set()
         self.losses: Losses = Losses(Pace(1000, 1.0), later)
 
-    def slow_step(self, callback: Callback[Any], seconds: float, limit: float | None) -> None:
+    def slow_step(
+        self,
+        callback: Callback[Any],
+        seconds: float,
+        limit: float | None,
+        *,
+        in_background: bool = False,
+    ) -> None:
         """A coroutine function has held its event loop: name it, once."""
         if limit is None or seconds <= limit or callback.name in self._slow:
             return
@@ -33,12 +47,12 @@ class Reports:
         self._slow.add(callback.name)
         log(
             "warning",
-            "callback %s blocked the event loop for %.2f s in one step (slow_step=%s): no request"
-            " of this loop was served meanwhile. Make it a plain def, which runs in a thread, or"
-            ' register it with using(lane="background"). It is named only once.',
+            "callback %s blocked the event loop for %.2f s in one step (slow_step=%s): no %s."
+            " Make it a plain def, which runs in a thread%s. It is named only once.",
             callback.describe(),
             seconds,
             limit,
+            *_BACKGROUND if in_background else _SERVERS,
         )
 
     def long_ones(self) -> float | None:

@@ -83,7 +83,7 @@ class Runner:
         that was forked off, which has none of the threads of its parent."""
         self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads)
         self.timers: Timers = Timers()
-        self.background: BackgroundLoop = BackgroundLoop(self.pool)
+        self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.books.begin()
         self.line: Line = Line(lambda: self._bounds.limit)
         self.room: Room = Room(self.books, lambda: self._bounds, self.timers.call_later)
@@ -225,6 +225,12 @@ class Runner:
 
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
         self.reports.slow_step(callback, seconds, self._bounds.slow_step)
+
+    def slow_background_step(self, callback: Callback[Any], seconds: float) -> None:
+        # One that has asked for this lane may block it.
+        if callback.home != "background":
+            limit = self._bounds.slow_step
+            self.reports.slow_step(callback, seconds, limit, in_background=True)
 
     def _refresh(self) -> None:
         """Look what the bounds are now. Those of a runner of one's own are fixed."""

@@ -8,6 +8,7 @@ import _thread
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -17,7 +18,7 @@ from .instrumentation import log
 
 def drain_on_sigterm() -> bool:
     """Let SIGTERM wait for callbacks, within the runner's timeouts, and then
-    do what it does without this. A second one does that at once.
+    do what it does without this. A second one, a second later, does that at once.
 
     Whether that was done: not where somebody else handles SIGTERM already
     (gunicorn, uvicorn, Django's autoreloader), and ends the interpreter in an
@@ -38,15 +39,33 @@ def drain_on_sigterm() -> bool:
     return True
 
 
+_AT_ONCE = 1.0
+"""Seconds in which a second signal is the same one: who ends a process may
+signal it and its group (coreutils' ``timeout``)."""
+
+_began: float | None = None
+
+
 def _drain(number: int, frame: FrameType | None) -> Any:
-    signal.signal(number, signal.SIG_DFL)
-    # Not here: this thread may hold one of our locks at this moment. And not
-    # with threading, which has a lock of its own.
-    _thread.start_new_thread(_drain_and_end, (number,))
+    global _began
+    if _began is None:
+        _began = time.monotonic()
+        # Not here: this thread may hold one of our locks at this moment. And
+        # not with threading, which has a lock of its own.
+        _thread.start_new_thread(_drain_and_end, (number,))
+    elif time.monotonic() - _began > _AT_ONCE:
+        _end(number)
 
 
 def _drain_and_end(number: int) -> None:
     try:
         lifetime.close_all(goes_on=True)
     finally:
+        global _began
+        _began = float("-inf")
         os.kill(os.getpid(), number)
+
+
+def _end(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -8,12 +8,13 @@ They are daemon threads: the interpreter joins the workers of a
 ``ThreadPoolExecutor`` at exit without a deadline.
 """
 
+import functools
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 
-from . import hygiene
+from . import hubs, hygiene
 from .instrumentation import log
 from .losses import Pace
 
@@ -64,6 +65,8 @@ class WorkerPool:
 
     def submit(self, work: Work) -> None:
         """Run ``work`` in an idle worker, a new one, or the first that is free."""
+        if hubs.go_home(functools.partial(self.submit, work)):
+            return
         with self._lock:
             worker = self._idle[-1] if self._idle else None
             if worker is None or worker.sessions:

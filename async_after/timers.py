@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from . import hubs
 from .instrumentation import log
 
 
@@ -34,16 +35,8 @@ class Timers:
             number = next(self._order)
             heapq.heappush(self._heap, (time.monotonic() + delay, number))
             self._functions[number] = function
-            if self._is_running:
-                self._changed.notify()
-            else:
-                thread = threading.Thread(target=self._run, name="async_after timers", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # at interpreter exit, which has a deadline of its own
-                    pass
-                else:
-                    self._is_running = True
+        if not hubs.go_home(self._wake):
+            self._wake()
 
         def cancel() -> None:
             with self._changed:
@@ -56,6 +49,18 @@ class Timers:
                 self._changed.notify()
 
         return cancel
+
+    def _wake(self) -> None:
+        with self._changed:
+            if self._is_running:
+                self._changed.notify()
+                return
+            thread = threading.Thread(target=self._run, name="async_after timers", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # at interpreter exit, which has a deadline of its own
+                return
+            self._is_running = True
 
     def hurry(self) -> None:
         """Call what is left now, so that the thread ends."""

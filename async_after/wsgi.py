@@ -7,13 +7,14 @@ the server.
 Promise 3, outside_in: each step of the body and ``close()`` run inside the exchange.
 """
 
-import _thread
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
-from . import conf
+from asgiref.sync import iscoroutinefunction
+
+from . import conf, hubs
 from .callback import Options
 from .conf import WsgiLane
 from .exchange import KEY, Exchange, current_exchange, inside
@@ -56,6 +57,11 @@ class AfterResponseMiddleware:
     ) -> None:
         if not callable(app):
             raise TypeError(f"app must be a WSGI application, not {type(app).__name__}")
+        if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
+            raise TypeError(
+                f"{type(app).__name__} is an ASGI application: wrap it in"
+                " async_after.asgi.AfterResponseMiddleware. This one is for WSGI applications."
+            )
         if runner is not None and not isinstance(runner, Runner):
             raise TypeError(f"runner must be a Runner, not {type(runner).__name__}")
         if lane is not None and lane not in get_args(WsgiLane):
@@ -76,6 +82,10 @@ class AfterResponseMiddleware:
         return self._runner
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if "uwsgi" in sys.modules:
+            # It clears its dict, and fills it for the next request: callbacks
+            # would read another client's cookies in theirs.
+            environ = {**environ}
         outer = _exchange_of(environ, start_response)
         if outer is not None:
             return self._nested(outer, environ, start_response)
@@ -166,6 +176,17 @@ class _Files:
             environ["wsgi.file_wrapper"] = self._wrapper
 
 
+class _Headers(Iterable[tuple[bytes, bytes]]):
+    """A copy, as the server may change that list (PEP 3333); encoded when somebody looks."""
+
+    def __init__(self, headers: list[tuple[str, str]]) -> None:
+        self._headers = [*headers]
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for name, value in self._headers:
+            yield name.encode("latin-1"), value.encode("latin-1")
+
+
 class _Response:
     """What the server and the app tell of one response."""
 
@@ -181,15 +202,12 @@ class _Response:
     ) -> Callable[[bytes], object]:
         """``start_response``. Called again, with ``exc_info``, it replaces what
         was not sent yet, or raises what it was given: the server decides."""
-        before = [*headers]  # the server may change that list (PEP 3333)
+        before = _Headers(headers)
         write = self._start_response(status, headers, *exc_info, **more)
         self.is_started = True
         code = status[:3]
         if code.isascii() and code.isdecimal():
-            self.exchange.start(
-                int(code),
-                [(name.encode("latin-1"), value.encode("latin-1")) for name, value in before],
-            )
+            self.exchange.start(int(code), before)
         return functools.partial(self._write, write)
 
     def _write(self, write: Callable[[bytes], object], data: bytes) -> None:
@@ -334,12 +352,12 @@ class _CloseFile:
         self._close = close
 
     def __call__(self) -> None:
+        # Once: the file refers to this, and its close() to the file.
         response, self.response = self.response, None
+        close, self._close = self._close, None
         if response is not None:
             response.exchange.body(None, completes=True)
-            response.close(self._close)
-        elif self._close is not None:
-            self._close()
+            response.close(close)
 
     def __del__(self) -> None:
         if self.response is not None:
@@ -350,10 +368,7 @@ def _end_elsewhere(response: _Response, error: BaseException | None) -> None:
     """In a thread that holds no lock of ours: the one where the garbage
     collector runs may."""
     if not response.exchange.is_ended:
-        try:
-            _thread.start_new_thread(response.end_soon, (error,))
-        except RuntimeError:  # the interpreter is at its end
-            pass
+        hubs.start_thread(functools.partial(response.end_soon, error))
 
 
 class _SizedBody(_Body):

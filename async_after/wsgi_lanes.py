@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any, Protocol
 
-from . import conf, hygiene
+from . import conf, hubs, hygiene
 from .callback import Callback, CallbackState
 from .calling import run_in_thread
 from .conf import WsgiLane
@@ -24,6 +24,11 @@ from .waiting import Latch
 _CONTROL_IS_BACK = 0.05
 """Seconds after which an error that has left the app is surely in the hands of
 the server. Nothing tells us of that moment, and nobody waits for these callbacks."""
+
+
+_GIVE_WAY = 0.002
+"""Seconds in which the server ends the response, and reads the next request,
+before callbacks ask for the GIL. Some send the last chunk only after ``close()``."""
 
 
 class Lane(Protocol):
@@ -44,6 +49,7 @@ class Lane(Protocol):
 
 def lane_of(runner: Runner, wanted: WsgiLane | None = None) -> Lane:
     """The lane that is ``wanted``; by default what ``ASYNC_AFTER["WSGI_LANE"]`` says."""
+    hubs.home()  # under gevent, that of the server
     if (wanted or conf.setting("wsgi_lane")) == "inline" or not _has_threads():
         return InServer(runner)
     return InThreads(runner)
@@ -54,18 +60,15 @@ class InThreads:
 
     def __init__(self, runner: Runner) -> None:
         self.host: Dispatcher = runner.thread_dispatcher()
-        self._runner = runner
 
     def run(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange)
+        self.host.dispatch(exchange, give_way=_GIVE_WAY)
 
     def finish(self, exchange: Exchange) -> None:
         pass
 
     def run_soon(self, exchange: Exchange) -> None:
-        self._runner.timers.call_later(
-            _CONTROL_IS_BACK, functools.partial(self.host.dispatch, exchange)
-        )
+        self.host.dispatch(exchange, give_way=_CONTROL_IS_BACK)
 
 
 class InServer:
@@ -85,9 +88,7 @@ class InServer:
             self.host.run(exchange)
 
     def run_soon(self, exchange: Exchange) -> None:
-        self._runner.timers.call_later(
-            _CONTROL_IS_BACK, functools.partial(self.host.finish, exchange)
-        )
+        self.host.finish(exchange, give_way=_CONTROL_IS_BACK)
 
     def finish(self, exchange: Exchange) -> None:
         self.host.finish(exchange)
@@ -108,7 +109,7 @@ class _ServerDispatcher(InlineDispatcher):
         self._over: Latch | None = None
         """Opens when the async callback ends that is waited for."""
 
-    def dispatch(self, exchange: Exchange) -> None:
+    def dispatch(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         with self._lock:
             claims = exchange.claim() if self._is_running else []
             self._has_chain = self._has_chain or None in claims
@@ -118,7 +119,7 @@ class _ServerDispatcher(InlineDispatcher):
             self._runner.submit(SingleUnit(threads, exchange, callback))
         self._woken.set()
         if self._is_over:
-            super().dispatch(exchange)
+            super().dispatch(exchange, give_way=give_way)
 
     def give_up(
         self, callback: Callback[Any], state: CallbackState, reason: str | None = None
@@ -147,12 +148,12 @@ class _ServerDispatcher(InlineDispatcher):
                 exchange.idle_latch().subscribe(self._woken.set)
                 self._woken.wait()
 
-    def finish(self, exchange: Exchange) -> None:
+    def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         with self._lock:
             self._is_running = False
         if self._takes_chain():
             self._hand_over(exchange)
-        super().finish(exchange)
+        super().finish(exchange, give_way=give_way)
 
     def _takes_chain(self) -> bool:
         with self._lock:
@@ -167,6 +168,7 @@ class _ServerDispatcher(InlineDispatcher):
                     run_in_thread(exchange, callback, in_server=True)
                 if not callback.done():
                     chain.start(self._wait_for, callback)
+                del callback  # see calling.call
         except BaseException:
             # The server wants its thread back: the others go on without it.
             hand_over = functools.partial(self._hand_over, exchange)

@@ -14,6 +14,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
+from .. import hubs
 from ..exchange import Exchange, current_exchange
 from ..instrumentation import log
 from .places import Place
@@ -311,6 +312,6 @@ class _End(_Closer):
                 self._ending.exchange.disconnect()
             # In a thread that holds no lock of ours: the one where the
             # garbage collector runs may.
-            _thread.start_new_thread(self._ending.end_detached, ())
+            hubs.start_thread(self._ending.end_detached)
         except Exception:  # the interpreter or the loop is gone
             pass

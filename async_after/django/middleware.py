@@ -6,10 +6,12 @@ exchange and hangs its end on the response. It should stand first.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -92,6 +94,9 @@ def _keys(request: HttpRequest) -> dict[str, Any]:
 
 
 def _open(request: HttpRequest) -> Ending:
+    if "uwsgi" in sys.modules and isinstance(request, WSGIRequest):
+        # uWSGI clears that dict, and fills it for the next request.
+        request.META = request.environ = {**request.environ}
     place = place_of(request, get_runner())
     exchange = Exchange(place.host, request.method, request.path, current_exchange.get())
     exchange.request = request

@@ -4,16 +4,16 @@ The Django middleware alone meets four places: a test client, sync or async,
 which waits for the callbacks; an ASGI server; and a WSGI server.
 """
 
-import _thread
 import asyncio
 import contextvars
+import functools
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
 from django.http import HttpRequest
 
-from .. import contexts, hygiene
+from .. import contexts, hubs, hygiene
 from ..dispatch import Dispatcher
 from ..exchange import Exchange
 from ..inline import InlineDispatcher
@@ -96,7 +96,7 @@ class _TestClient:
         await self.host.arun(exchange)
 
     def run_detached(self, exchange: Exchange) -> None:
-        _thread.start_new_thread(self.host.run, (exchange,))
+        hubs.start_thread(functools.partial(self.host.run, exchange))
 
     def finish(self, exchange: Exchange) -> None:
         self.host.finish(exchange)

@@ -119,15 +119,14 @@ async def test_made_up_names_do_not_pile_up(
 
 
 @pytest.mark.parametrize(
-    "case", ["no slow_step", "shorter", "background", "no loop", "awaits for long", "thread"]
+    "case", ["no slow_step", "shorter", "background", "awaits for long", "thread"]
 )
 async def test_nobody_is_blamed(
     make_runner: MakeRunner, caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
     runner = make_runner(slow_step={"no slow_step": None, "shorter": DEADLINE}.get(case, STEP))
     registrar = after_response.using(lane="background" if case == "background" else None)
-    make = thread_exchange if case == "no loop" else loop_exchange
-    with responding(make(runner)):
+    with responding(loop_exchange(runner)):
         if case == "awaits for long":
             callback = registrar(asyncio.sleep, 3 * STEP)
         elif case == "thread":
@@ -137,3 +136,17 @@ async def test_nobody_is_blamed(
     await runner.drain(DEADLINE)
     assert callback.state is CallbackState.SUCCEEDED
     assert not warnings(caplog)
+
+
+async def test_the_background_loop_of_exchanges_without_a_loop(
+    watchful: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """WSGI: all coroutine functions share it. Who has asked for that lane may block it."""
+    with responding(thread_exchange(watchful)):
+        after_response(blocks)
+        after_response.using(lane="background", name="asked")(blocks)
+    await watchful.drain(DEADLINE)
+    (message,) = warnings(caplog)
+    assert "test_slow_step.blocks of GET /x (200) blocked the event loop" in message
+    assert "no other coroutine function of the background loop went on" in message
+    assert "lane=" not in message

@@ -47,6 +47,7 @@ COLUMNS: Mapping[str, str] = {
     "RST": "the client resets after the response: SENT, callbacks complete",
     "isolated": "a callback that raises is named in the log, and nothing else notices",
     "SystemExit": "the same for a callback that raises SystemExit",
+    "request": "a callback finds its own request as it was, while others are answered",
     "async ORM": "a coroutine function may use it (it goes through `sync_to_async`)",
     "file": "20 MB by `wsgi.file_wrapper`: the server gets the file as it is, callbacks after it",
     "SIGTERM": "callbacks that run and wait at SIGTERM complete, with default settings",

@@ -90,6 +90,27 @@ def test_order_and_more_of_them(server: Server) -> None:
     assert resolved["n"] > 0
 
 
+@pytest.mark.parametrize("lane", ["threads", "inline"])
+def test_what_starts_in_the_native_thread_goes_home(
+    lane: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A worker that is started there would be a greenlet of a hub that nobody runs."""
+    config = WRAPPED.settings(WSGI_LANE=lane, LIMIT=1)
+    server = Server(config, tmp_path_factory.mktemp("gevent"))
+    try:
+        for _ in range(3):
+            first, second = server.new_ident(), server.new_ident()
+            assert server.get(f"/elsewhere/{first}").body == b"ok"
+            server.wait(first, "late")
+            server.wait(first, "step")
+            assert server.get(f"/waits/{second}").body == b"ok"
+            for event in ("in scope", "step", "in async scope", "end", "waited"):
+                server.wait(second, event)
+        assert asked(server) == {"count": 1, "a loop runs": False}
+    finally:
+        server.stop()
+
+
 def test_the_language_is_kept(server: Server) -> None:
     ident = server.new_ident()
     assert server.get(f"/french/{ident}").body == b"en-us"

@@ -73,6 +73,25 @@ def test_a_callback_that_raises_system_exit(row: Row, server: Server) -> None:
     assert is_same_worker == row.can("SystemExit")
 
 
+@rows(lambda row: not row.is_inline)
+@pytest.mark.matrix("request")
+def test_a_callback_keeps_its_request(row: Row, server: Server) -> None:
+    """uWSGI has one environ for all requests of a thread, one after the other."""
+    idents = [server.new_ident() for _ in range(6)]
+    for ident in idents:
+        with server.connect() as client:
+            client.send(f"/keeps/{ident}", headers=(f"Cookie: who={ident}", "Connection: close"))
+            assert client.head()[0] == 200
+        server.wait(ident, "start")
+    for ident in idents:
+        server.release(ident)
+    for ident in idents:
+        (event,) = server.wait(ident, "request")
+        assert (event["path"], event["cookies"]) == (f"/keeps/{ident}", {"who": ident})
+        server.wait(ident, "registered by request")
+        server.wait(ident, "end")
+
+
 @EVERY_ROW
 @pytest.mark.matrix("async ORM")
 def test_the_async_orm_in_a_callback(row: Row, server: Server) -> None:

@@ -135,14 +135,35 @@ def test_the_server_goes_on_meanwhile(serve: Serve) -> None:
 
 
 def test_a_second_one_ends_it_at_once(serve: Serve) -> None:
+    """A second later: before, it is taken for the same."""
+    served = serve()
+    served.ask("/r1")
+    served.wait("start", 2)
+    served.terminate()
+    wait_until(lambda: "shutdown: waiting" in served.log(), served.log)
+
+    def has_ended() -> bool:
+        served.terminate()
+        return served.process.poll() is not None
+
+    wait_until(has_ended, served.log)
+    assert served.code() == -signal.SIGTERM
+    assert served.count("end") == 0
+
+
+def test_one_that_comes_twice_is_one(serve: Serve) -> None:
+    """Who signals a process and its group, as coreutils' timeout does."""
     served = serve()
     served.ask("/r1")
     served.wait("start", 2)
     served.terminate()
     wait_until(lambda: "shutdown: waiting" in served.log(), served.log)
     served.terminate()
+    served.ask("/r2")
+    served.release("r1")
+    served.release("r2")
     assert served.code() == -signal.SIGTERM
-    assert served.count("end") == 0
+    assert served.count("end") == 4
 
 
 def test_what_does_not_end_in_time_is_named(serve: Serve) -> None:

@@ -4,6 +4,7 @@ middleware in, and leaves the wrapper out."""
 import asyncio
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils import translation
 
-from async_after import aafter_response, after_response
+from async_after import aafter_response, after_response, exchange_scope
 from async_after.wsgi import AfterResponseMiddleware
 
 from ...servers.events import VARIABLE, record
@@ -127,6 +128,37 @@ async def register_more(ident: str) -> None:
     record("resolved", ident, n=len(found))
 
 
+def waits(request: HttpRequest, ident: str) -> HttpResponse:
+    """With one slot: it is lent while its callback waits for another's."""
+    after_response(wait_for_another, ident)
+    return HttpResponse("ok")
+
+
+async def wait_for_another(ident: str) -> None:
+    with exchange_scope():
+        after_response(record, "in scope", ident)
+        after_response(step, ident, 1)
+    async with exchange_scope():
+        after_response(record, "in async scope", ident)
+    another = after_response.using(concurrent=True)(write, ident)
+    await another.wait()
+    record("waited", ident)
+
+
+def elsewhere(request: HttpRequest, ident: str) -> HttpResponse:
+    """From a native thread of gevent's, when the response is through."""
+    after_response(record, "end", ident)
+    pool = sys.modules["gevent"].get_hub().threadpool
+    after_response(pool.apply, register_late, (request, ident))
+    return HttpResponse("ok")
+
+
+def register_late(request: HttpRequest, ident: str) -> None:
+    register = after_response.using(request=request, concurrent=True)
+    register(record, "late", ident)
+    register(step, ident, 1)
+
+
 def french(request: HttpRequest, ident: str) -> HttpResponse:
     with translation.override("fr"):
         after_response(tell_language, ident)
@@ -155,6 +187,8 @@ urlpatterns = [
     path("writes/<ident>", writes),
     path("async-orm/<ident>", async_orm),
     path("chain/<ident>", chain),
+    path("waits/<ident>", waits),
+    path("elsewhere/<ident>", elsewhere),
     path("french/<ident>", french),
     path("too-long/<ident>", too_long),
 ]

@@ -11,5 +11,6 @@ urlpatterns = [
     path("file/<ident>", views.file),
     path("fails/<ident>", views.fails),
     path("exits/<ident>", views.exits),
+    path("keeps/<ident>", views.keeps),
     path("async-orm/<ident>", views.async_orm),
 ]

@@ -18,6 +18,7 @@ from django.http import (
 from async_after import after_response
 
 from ...servers.events import VARIABLE, record
+from ...servers.gates import Gate
 from ...servers.work import Wanted
 from .content import BODY, PART, file_path
 
@@ -88,6 +89,29 @@ def exits(request: HttpRequest, ident: str) -> HttpResponseBase:
     after_response(exit_process)
     _register(request, ident)
     return HttpResponse(BODY, headers={"Content-Length": str(len(BODY))})
+
+
+def keeps(request: HttpRequest, ident: str) -> HttpResponseBase:
+    """Its callback looks at the request when others have been answered."""
+    after_response(tell_request, request, ident)
+    _register(request, ident)
+    return HttpResponse(BODY, headers={"Content-Length": str(len(BODY))})
+
+
+def tell_request(request: HttpRequest, ident: str) -> None:
+    record("start", ident)
+    Gate(ident).wait_in_thread()
+    record(
+        "request",
+        ident,
+        path=request.META.get("PATH_INFO"),
+        cookies=request.COOKIES,
+        same=after_response.using(request=request)(tell_path, ident).state.name,
+    )
+
+
+def tell_path(ident: str) -> None:
+    record("registered by request", ident)
 
 
 def async_orm(request: HttpRequest, ident: str) -> HttpResponseBase:
