@@ -51,6 +51,7 @@ class Dispatcher:
     """Takes the callbacks of ended exchanges to the lanes (``exchange.Host``)."""
 
     counts_waiting = True
+    closes_with_runner = False
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots

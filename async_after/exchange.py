@@ -97,6 +97,8 @@ class Host(Protocol):
     """Whether its callbacks need slots at all."""
     is_closing: bool
     """The runner is being closed for its exchanges too."""
+    closes_with_runner: bool
+    """Whether that is so for this exchange's own host, of which the runner does not know."""
 
     def admit(self, exchange: "Exchange", first: bool) -> None:
         """One more callback is pending; ``first``: the exchange had none unsettled."""

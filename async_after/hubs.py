@@ -70,6 +70,22 @@ def home() -> Hub | None:
     return _home
 
 
+def forget_home() -> None:
+    """In a process that was forked off: its server has another one."""
+    global _home
+    _home = None
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait for what a native thread may tell.
+
+    With a timer, as gevent raises ``LoopExit`` where nothing in its hub could
+    ever wake anybody: it does not see native threads.
+    """
+    while not event.wait(3600):
+        pass
+
+
 def go_home(function: Callable[[], object]) -> bool:
     """Let ``function`` be called where greenlets are run; ``False`` if that is here.
 
@@ -158,7 +174,7 @@ def run_in_native_thread(function: Callable[[], Coroutine[Any, Any, None]]) -> N
     if hub is None:
         done.acquire()
     else:
-        event.wait()
+        wait_for(event)
 
 
 class _Refusing(Executor):

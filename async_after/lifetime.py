@@ -13,6 +13,8 @@ from _thread import LockType
 from typing import Protocol
 from weakref import WeakSet
 
+from . import hubs
+
 
 class Living(Protocol):
     """A runner, seen from below."""
@@ -46,6 +48,7 @@ def _forked() -> None:
     global making
     # Another thread of the parent may have held it at that moment.
     making = threading.Lock()
+    hubs.forget_home()
     for living in [*_all]:
         living.begin_life()
 

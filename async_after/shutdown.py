@@ -131,6 +131,9 @@ class Shutdown:
         closing = self._parts.dispatchers()
         for dispatcher in closing:
             dispatcher.is_closing = True
+        for exchange in exchanges:
+            if exchange.host.closes_with_runner:
+                exchange.host.is_closing = True
         return closing, self._parts.statistics().dropped
 
     def _is_over(self) -> bool:

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+from . import hubs
+
 Listener = Callable[[], None]
 
 
@@ -78,6 +80,9 @@ class Latch:
         opened = threading.Event()
         self.subscribe(opened.set)
         try:
+            if timeout is None:
+                hubs.wait_for(opened)
+                return True
             return opened.wait(timeout)
         finally:
             self.unsubscribe(opened.set)

@@ -22,8 +22,8 @@ from .units import Alone, SingleUnit, Unit
 from .waiting import Latch
 
 _CONTROL_IS_BACK = 0.05
-"""Seconds after which an error that has left the app is surely in the hands of
-the server. Nothing tells us of that moment, and nobody waits for these callbacks."""
+"""Seconds after which an error that has left the app is most likely in the hands
+of the server. Nothing tells us of that moment, and nobody waits for these callbacks."""
 
 
 _GIVE_WAY = 0.002
@@ -99,6 +99,8 @@ class _ServerDispatcher(InlineDispatcher):
     functions on the background loop and its concurrent callbacks in the
     runner's threads, and waits for all of them."""
 
+    closes_with_runner = True
+
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
         self._lock = threading.Lock()
@@ -146,7 +148,7 @@ class _ServerDispatcher(InlineDispatcher):
                 self._run_chain(exchange)
             else:
                 exchange.idle_latch().subscribe(self._woken.set)
-                self._woken.wait()
+                hubs.wait_for(self._woken)
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         with self._lock:

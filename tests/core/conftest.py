@@ -133,6 +133,7 @@ class RecordingHost:
     """A host that runs nothing and keeps books of its own."""
 
     counts_waiting = True
+    closes_with_runner = False
     is_closing = False
 
     def give_up(
