@@ -151,7 +151,7 @@ def _measure(port: int, pairs: int, figures: Sequence[str], lane: str) -> tuple[
     return samples, _count(port)
 
 
-SETTLE = 0.002
+SETTLE = 0.006
 """Seconds of rest before a new connection, in all rows alike (see README)."""
 
 
@@ -234,6 +234,7 @@ def _table(
         f"{callbacks} callbacks were registered, and as many ran.",
         "Not later: the interval of what is added reaches down to 0, or ends below 2 % of the",
         "baseline or 50 µs, whichever is larger. The control shows the error of the method.",
-        "Later by microseconds: the CPU time of starting the callback. WAITS: for the callback.",
+        "Later by microseconds: the view registers a callback here and none there.",
+        "WAITS: for the callback itself.",
     ]
     return Table(f"{name}, lane {lane}: what a callback of 1 s adds", columns, rows, notes)

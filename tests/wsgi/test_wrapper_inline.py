@@ -296,8 +296,9 @@ def test_after_the_runner_was_closed(runner: Runner) -> None:
         asyncio.run(runner.aclose())
 
 
-def test_closing_the_runner_while_one_runs() -> None:
-    """Promise 10: it ends in time, and what the server itself runs and waits for is not lost."""
+@pytest.mark.parametrize("is_in_time", [True, False])
+def test_closing_the_runner_while_one_runs(is_in_time: bool) -> None:
+    """Promise 10: it is waited for, and what has not ended in time is DROPPED."""
     entered, go_on = threading.Event(), threading.Event()
     callbacks: list[Callback[Any]] = []
 
@@ -311,13 +312,18 @@ def test_closing_the_runner_while_one_runs() -> None:
     def view() -> None:
         callbacks.extend([after_response(held), after_response(int), after_response(acallback)])
 
-    with new_runner(wait_timeout=0.05, close_timeout=0.05) as runner:
+    timeout = DEADLINE if is_in_time else 0.05
+    with new_runner(wait_timeout=timeout, close_timeout=0.05) as runner:
         server = in_thread(Call(inline(view, runner)).run)
         wait(entered)
-        asyncio.run(runner.aclose())
+        closing = in_thread(lambda: asyncio.run(runner.aclose()))
+        if not is_in_time:
+            joined(closing)
         go_on.set()
         joined(server)
-        assert [callback.state for callback in callbacks] == [CallbackState.SUCCEEDED] * 3
+        joined(closing)
+        state = CallbackState.SUCCEEDED if is_in_time else CallbackState.DROPPED
+        assert [callback.state for callback in callbacks] == [state] * 3
 
 
 def test_the_lane_of_the_wrapper_comes_before_the_setting(runner: Runner) -> None:
