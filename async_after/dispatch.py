@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from .reports import Reports
 from .sessions import SessionExecutor
 from .threads import Worker, WorkerPool
 from .timers import Timers
-from .units import SingleUnit, Starter, Unit
+from .units import Moment, SingleUnit, Unit
 
 _THREADS: tuple[Lane, ...] = ("threads",)
 
@@ -28,6 +27,7 @@ class Slots(Protocol):
 
     pool: WorkerPool
     timers: Timers
+    starts: Timers
     background: BackgroundLoop
     books: Books
     reports: Reports
@@ -83,12 +83,13 @@ class Dispatcher:
             exchange.host = heir
             heir.dispatch(exchange, give_way=give_way)
             return
-        starter: Starter = GivingWay(self, give_way) if give_way else self
-        for callback in exchange.claim():
+        claims = exchange.claim()
+        moment = Moment(self.slots.starts, give_way) if give_way and claims else None
+        for callback in claims:
             if callback is None:
-                self.slots.submit(Unit(starter, exchange))
+                self.slots.submit(Unit(self, exchange, moment))
             else:
-                self.slots.submit(SingleUnit(starter, exchange, callback))
+                self.slots.submit(SingleUnit(self, exchange, callback, moment))
         self.slots.limit_waiting(exchange)
 
     def _heir(self) -> "Dispatcher":
@@ -166,39 +167,6 @@ class Dispatcher:
     def _watch_in(self, seconds: float) -> None:
         """Call ``_watch`` in so many seconds. Any thread may call."""
         self.slots.timers.call_later(seconds, self._watch)
-
-
-class GivingWay:
-    """A dispatcher that starts nothing for a moment (``units.Starter``)."""
-
-    def __init__(self, dispatcher: Dispatcher, seconds: float) -> None:
-        self._dispatcher = dispatcher
-        self._until = time.monotonic() + seconds
-        self.started: Callable[[Callback[Any]], None] = dispatcher.started
-        self.release: Callable[[], None] = dispatcher.release
-        self.timeout_of: Callable[[Callback[Any]], float | None] = dispatcher.timeout_of
-
-    @property
-    def is_shut(self) -> bool:
-        return self._dispatcher.is_shut
-
-    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
-        return self._start(unit, self._dispatcher.start_async, callback)
-
-    def start_in_thread(self, unit: Unit) -> bool:
-        return self._start(unit, self._dispatcher.start_in_thread)
-
-    def _start(self, unit: Unit, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            return start(unit, *callback)
-
-        def start_now() -> None:
-            if not unit.start(start, *callback):
-                unit.advance()
-
-        self._dispatcher.slots.timers.call_later(left, start_now)
-        return True
 
 
 class LoopDispatcher(Dispatcher):

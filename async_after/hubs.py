@@ -62,11 +62,19 @@ class Hub:
 _home: Hub | None = None
 
 
-def home() -> Hub | None:
-    """Under gevent the hub where all worker greenlets are: that of the first who asks."""
+def make_home() -> None:
+    """Under gevent, let this hub be the home, if there is none: it is a server's."""
     global _home
     if _home is None and is_patched():
         _home = Hub()
+
+
+def home() -> Hub | None:
+    """Under gevent the hub where all worker greenlets are: the server's, or the main thread's."""
+    if _home is None and is_patched():
+        if threading.get_native_id() != threading.main_thread().native_id:
+            return Hub()
+        make_home()
     return _home
 
 

@@ -69,14 +69,17 @@ class InlineDispatcher(Dispatcher):
                 with suppress(RuntimeError):  # it is closed: whoever waited has been told
                     self._loop.call_soon_threadsafe(self._new.set)
             return
+        later = self._later()
+        exchange.host = later
+        later.dispatch(exchange, give_way=give_way)
+
+    def _later(self) -> Dispatcher:
+        """Who runs what is late."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            later: Dispatcher = self._runner.thread_dispatcher()
-        else:
-            later = self._runner.dispatcher(loop)
-        exchange.host = later
-        later.dispatch(exchange, give_way=give_way)
+            return self._runner.thread_dispatcher()
+        return self._runner.dispatcher(loop)
 
     def run(self, exchange: Exchange) -> None:
         """Run them in this thread, and coroutine functions in a loop whose

@@ -83,6 +83,9 @@ class Runner:
         that was forked off, which has none of the threads of its parent."""
         self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads)
         self.timers: Timers = Timers()
+        # Not those: they call handlers and instruments of the user's. It lingers
+        # as long as requests come, as a new thread would cost each of them.
+        self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.books.begin()
         self.line: Line = Line(lambda: self._bounds.limit)

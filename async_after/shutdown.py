@@ -32,6 +32,7 @@ class Parts(Protocol):
 
     pool: WorkerPool
     timers: Timers
+    starts: Timers
     background: BackgroundLoop
     books: Books
     line: Line
@@ -176,6 +177,7 @@ class Shutdown:
             parts.pool.close()
             parts.background.close()
             parts.timers.hurry()
+            parts.starts.hurry()
 
     def _running_of(
         self, exchanges: Sequence[Exchange]

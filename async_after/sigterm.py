@@ -33,10 +33,10 @@ def drain_on_sigterm() -> bool:
             threading.current_thread().name,
         )
         return False
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return False
-    signal.signal(signal.SIGTERM, _drain)
-    return True
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _drain)
+    return handler in (signal.SIG_DFL, _drain)
 
 
 _AT_ONCE = 1.0
@@ -44,6 +44,15 @@ _AT_ONCE = 1.0
 signal it and its group (coreutils' ``timeout``)."""
 
 _began: float | None = None
+
+
+def _forked() -> None:
+    global _began
+    _began = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _drain(number: int, frame: FrameType | None) -> Any:
@@ -64,6 +73,9 @@ def _drain_and_end(number: int) -> None:
         global _began
         _began = float("-inf")
         os.kill(os.getpid(), number)
+        # The handler needs the main thread, which may be in some long C call.
+        time.sleep(_AT_ONCE)
+        os._exit(128 + number)
 
 
 def _end(number: int) -> None:

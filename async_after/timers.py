@@ -14,16 +14,19 @@ class Timers:
     """Calls functions at a later time, in one daemon thread of its own.
 
     The thread starts with the first timer and ends when there is none left,
-    so that neither an idle process nor one that forks has it.
+    ``linger`` seconds later, so that neither an idle process nor one that
+    forks has it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, linger: float = 0.0) -> None:
+        self._linger = linger
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int]] = []
         self._functions: dict[int, Callable[[], None]] = {}
         """Those not yet called or cancelled; the heap may know more."""
         self._order = itertools.count()
         self._is_running = False
+        self._linger_left = linger
 
     def call_later(self, delay: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call ``function`` in ``delay`` seconds; what is returned cancels that.
@@ -62,10 +65,16 @@ class Timers:
                 return
             self._is_running = True
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is the thread: at interpreter exit none can be started (3.12)."""
+        return self._is_running
+
     def hurry(self) -> None:
         """Call what is left now, so that the thread ends."""
         with self._changed:
             self._heap = [(float("-inf"), number) for _, number in self._heap]
+            self._linger_left = 0.0
             self._changed.notify()
 
     def _run(self) -> None:
@@ -74,8 +83,13 @@ class Timers:
                 while self._heap and self._heap[0][1] not in self._functions:
                     heapq.heappop(self._heap)
                 if not self._heap:
+                    linger, self._linger_left = self._linger_left, 0.0
+                    if linger:
+                        self._changed.wait(linger)
+                        continue
                     self._is_running = False
                     return
+                self._linger_left = self._linger
                 due, number = self._heap[0]
                 delay = due - time.monotonic()
                 if delay > 0:

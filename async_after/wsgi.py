@@ -22,12 +22,11 @@ from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
 from .runner import Runner, get_runner
 from .sigterm import drain_on_sigterm
+from .wsgi_environ import Environ, Files, Headers, StartResponse, exchange_of, path_of
 from .wsgi_lanes import Lane, lane_of
 
 __all__ = ["AfterResponseMiddleware", "drain_on_sigterm"]
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Callable[[bytes], object]]
 # Frameworks declare the three in many ways.
 App = Callable[[Any, Any], Iterable[bytes]]
 
@@ -86,15 +85,15 @@ class AfterResponseMiddleware:
             # It clears its dict, and fills it for the next request: callbacks
             # would read another client's cookies in theirs.
             environ = {**environ}
-        outer = _exchange_of(environ, start_response)
+        outer = exchange_of(environ, start_response)
         if outer is not None:
             return self._nested(outer, environ, start_response)
         lane = lane_of(self.runner, self._lane)
         parent = current_exchange.get()
-        exchange = Exchange(lane.host, environ["REQUEST_METHOD"], _path_of(environ), parent)
+        exchange = Exchange(lane.host, environ["REQUEST_METHOD"], path_of(environ), parent)
         environ[KEY] = exchange
         response = _Response(exchange, lane, start_response)
-        files = _Files(environ)
+        files = Files(environ)
         current_exchange.set(exchange)
         try:
             for callback in self._callbacks:
@@ -121,72 +120,6 @@ class AfterResponseMiddleware:
             return self.app(environ, start_response)
 
 
-def _exchange_of(environ: Environ, start_response: StartResponse) -> Exchange | None:
-    """The exchange that this request belongs to already, if any.
-
-    An ASGI wrapper outside has hung it on the scope. What adapts WSGI to ASGI
-    makes an environ without it: a2wsgi hands the scope on in
-    ``asgi.scope``; for asgiref's ``WsgiToAsgi`` and Starlette's
-    ``WSGIMiddleware`` this is the one door: ``start_response`` is a method of
-    an object that has it.
-    """
-    exchange = environ.get(KEY)
-    if exchange is None:
-        scope = environ.get("asgi.scope")
-        if scope is None:
-            scope = getattr(getattr(start_response, "__self__", None), "scope", None)
-        if isinstance(scope, dict):
-            exchange = scope.get(KEY)
-    return exchange
-
-
-def _path_of(environ: Environ) -> str:
-    # PEP 3333, "Unicode Issues": bytes, decoded as latin-1.
-    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return path.encode("latin-1", "replace").decode("utf-8", "replace")
-
-
-class _Files:
-    """What the server's ``wsgi.file_wrapper`` has made for this request.
-
-    Where that is a class, the server looks with ``isinstance`` whether it has
-    got one back, and so do we. Some have a function (uWSGI), and know the
-    object itself: that one is watched.
-    """
-
-    def __init__(self, environ: Environ) -> None:
-        self._wrapper: Any = environ.get("wsgi.file_wrapper")
-        self._made: list[object] = []
-        self._is_function = self._wrapper is not None and not isinstance(self._wrapper, type)
-        if self._is_function:
-            environ["wsgi.file_wrapper"] = self._make
-
-    def _make(self, *args: Any, **more: Any) -> Any:
-        made = self._wrapper(*args, **more)
-        self._made.append(made)
-        return made
-
-    def __contains__(self, body: object) -> bool:
-        if self._is_function:
-            return any(body is made for made in self._made)
-        return self._wrapper is not None and isinstance(body, self._wrapper)
-
-    def restore(self, environ: Environ) -> None:
-        if self._is_function:
-            environ["wsgi.file_wrapper"] = self._wrapper
-
-
-class _Headers(Iterable[tuple[bytes, bytes]]):
-    """A copy, as the server may change that list (PEP 3333); encoded when somebody looks."""
-
-    def __init__(self, headers: list[tuple[str, str]]) -> None:
-        self._headers = [*headers]
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        for name, value in self._headers:
-            yield name.encode("latin-1"), value.encode("latin-1")
-
-
 class _Response:
     """What the server and the app tell of one response."""
 
@@ -202,7 +135,7 @@ class _Response:
     ) -> Callable[[bytes], object]:
         """``start_response``. Called again, with ``exc_info``, it replaces what
         was not sent yet, or raises what it was given: the server decides."""
-        before = _Headers(headers)
+        before = Headers(headers)
         write = self._start_response(status, headers, *exc_info, **more)
         self.is_started = True
         code = status[:3]

@@ -49,7 +49,7 @@ class Lane(Protocol):
 
 def lane_of(runner: Runner, wanted: WsgiLane | None = None) -> Lane:
     """The lane that is ``wanted``; by default what ``ASYNC_AFTER["WSGI_LANE"]`` says."""
-    hubs.home()  # under gevent, that of the server
+    hubs.make_home()
     if (wanted or conf.setting("wsgi_lane")) == "inline" or not _has_threads():
         return InServer(runner)
     return InThreads(runner)
@@ -123,6 +123,10 @@ class _ServerDispatcher(InlineDispatcher):
         if self._is_over:
             super().dispatch(exchange, give_way=give_way)
 
+    def _later(self) -> Dispatcher:
+        # Never the loop of this thread: that of async_to_sync ends at once.
+        return self._runner.thread_dispatcher()
+
     def give_up(
         self, callback: Callback[Any], state: CallbackState, reason: str | None = None
     ) -> None:
@@ -167,7 +171,7 @@ class _ServerDispatcher(InlineDispatcher):
             for callback in (chain := Unit(self, exchange)):
                 self._over = None
                 if not callback.is_async:
-                    run_in_thread(exchange, callback, in_server=True)
+                    self._run_here(exchange, callback)
                 if not callback.done():
                     chain.start(self._wait_for, callback)
                 del callback  # see calling.call
@@ -179,6 +183,20 @@ class _ServerDispatcher(InlineDispatcher):
             else:
                 self._over.subscribe(hand_over)
             raise
+
+    def _run_here(self, exchange: Exchange, callback: Callback[Any]) -> None:
+        timeout = self.timeout_of(callback)
+        if timeout is None:
+            run_in_thread(exchange, callback, in_server=True)
+            return
+        # It has this thread until it returns; only then it is said to have been too slow.
+        stop = functools.partial(exchange.stop, callback, CallbackState.TIMED_OUT)
+        cancel = self._runner.timers.call_later(timeout, stop)
+        try:
+            run_in_thread(exchange, callback, in_server=True)
+        finally:
+            cancel()
+            del callback, stop, cancel  # see calling.call
 
     def _hand_over(self, exchange: Exchange) -> None:
         """Let the runner's threads go on with the chain."""

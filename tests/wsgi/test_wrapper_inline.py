@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -370,3 +371,21 @@ def test_a_wrong_setting_is_refused_at_start_up(value: object) -> None:
         pytest.raises(ImproperlyConfigured, match="WSGI_LANE"),
     ):
         AfterResponseMiddleware(lambda environ, start_response: [])
+
+
+def test_the_timeout_of_a_plain_function(runner: Runner) -> None:
+    """It has the server's thread until it returns; then it is said to have been too slow."""
+    callbacks: list[Callback[Any]] = []
+
+    def slow(callback: list[Callback[Any]]) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while callback[0]._stopping is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def view() -> None:
+        callbacks.append(after_response.using(timeout=0.01)(slow, callbacks))
+        callbacks.append(after_response(int))
+
+    Call(inline(view, runner)).run()
+    states = [callback.state for callback in callbacks]
+    assert states == [CallbackState.TIMED_OUT, CallbackState.SUCCEEDED]
