@@ -42,11 +42,11 @@ class Server:
         self._stderr_path = directory / f"{name}.stderr"
         self._events: list[Event] = []
         self._unread = b""
-        self._log = EventLog(str(self._events_path))
-        self._reader = self._events_path.open("rb")
         self._idents = count(1)
         self.port = 0
         self._launch = Launch(config)
+        self._log = EventLog(str(self._events_path))
+        self._reader = self._events_path.open("rb")
         with self._stderr_path.open("wb") as stderr:
             self._process = subprocess.Popen(
                 self._launch.arguments,
