@@ -4,6 +4,7 @@ Most of it is waiting, so the servers of one module run next to each other:
 ``Endings`` starts all that the selected tests want, and a test takes its own.
 """
 
+import json
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from async_after import Runner
 from .client import DEADLINE
 from .events import ident_of
 from .harness import Event, Server, wait_until
-from .launch import Config
+from .launch import ALONE, DJANGO, Config
 from .matrix import ROWS, Row
 
 MAX_THREADS: int = signature(Runner).parameters["max_threads"].default
@@ -113,6 +114,7 @@ class Scenario:
                 load.send(server)
             for load in self.loads:
                 self._wait_until_running(server, load)
+            self._wait_until_ended(server)
             server.note("ending", "test")
             began = time.monotonic()
             self.end(server)
@@ -148,6 +150,16 @@ class Scenario:
             lambda: len({e["id"] for e in server.events(None, "start")} & idents) >= load.at_once,
             lambda: f"{load.at_once} {load.kind} callbacks do not run\n{server.report()}",
         )
+
+    def _wait_until_ended(self, server: Server) -> None:
+        """A client has its response before the app has returned, and granian
+        ends without running what is left of that; those that can say so are asked."""
+        config = self.config
+        if config.app in (DJANGO, ALONE) and config.workers == 1 and not config.args:
+            wait_until(
+                lambda: json.loads(server.get("/statistics/x").body)["open_exchanges"] == 0,
+                lambda: f"an exchange does not end\n{server.report()}",
+            )
 
     def _wait_for_callbacks(self, server: Server) -> None:
         paths = self.paths()
