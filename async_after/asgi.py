@@ -12,13 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from . import conf
-from .callback import Options
 from .dispatch import LoopDispatcher
 from .exchange import KEY, Exchange, current_exchange, inside, running_callback
 from .outcome import Outcome
-from .registrar import AfterResponseWithOutcome
-from .runner import Runner, get_runner
+from .runner import Runner
+from .wrapper import EVERY_RESPONSE, Wrapper
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,10 +25,8 @@ Send = Callable[[Message], Awaitable[None]]
 # Frameworks declare these three in many ways; django-stubs wants a dict for the scope.
 App = Callable[[Any, Any, Any], Awaitable[object]]
 
-_register = AfterResponseWithOutcome(Options(takes_outcome=True))
 
-
-class AfterResponseMiddleware:
+class AfterResponseMiddleware(Wrapper[App]):
     """Wraps an ASGI application; ``after_response`` works inside it.
 
     ``runner``: who runs the callbacks, by default the runner of the process.
@@ -49,29 +45,14 @@ class AfterResponseMiddleware:
         callbacks: Iterable[Callable[[Outcome], object]] = (),
         hold: bool | None = None,
     ) -> None:
-        if not callable(app):
-            raise TypeError(f"app must be an ASGI application, not {type(app).__name__}")
-        if runner is not None and not isinstance(runner, Runner):
-            raise TypeError(f"runner must be a Runner, not {type(runner).__name__}")
+        super().__init__(app, "an ASGI", runner, callbacks)
         if hold is not None and not isinstance(hold, bool):
             raise TypeError(f"hold must be True, False or None, not {hold!r}")
-        conf.check()
-        self.app = app
-        self._runner = runner
-        self._callbacks = tuple(callbacks)
-        for callback in self._callbacks:
-            _register.check(callback)
         self._hold = hold
         self._dispatcher: LoopDispatcher | None = None
         """That of the loop of the last request."""
         self._released: asyncio.AbstractEventLoop | None = None
         """The loop whose server will tell us of its shutdown."""
-
-    @property
-    def runner(self) -> Runner:
-        if self._runner is None:
-            self._runner = get_runner()
-        return self._runner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or KEY in scope:
@@ -88,7 +69,7 @@ class AfterResponseMiddleware:
         current_exchange.set(exchange)
         try:
             for callback in self._callbacks:
-                _register.on(exchange, callback)
+                EVERY_RESPONSE.on(exchange, callback)
             await self.app({**scope, KEY: exchange}, exchange.receive, exchange.send)
         except BaseException as error:
             # The server still has to send its error page: at once, and first.
@@ -123,7 +104,7 @@ class AfterResponseMiddleware:
     async def _nested(self, outer: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """This request has an exchange already: a wrapper around this one made it."""
         for callback in self._callbacks:
-            _register.on(outer, callback)
+            EVERY_RESPONSE.on(outer, callback)
         with inside(outer):
             await self.app(scope, receive, send)
 

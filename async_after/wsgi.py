@@ -14,14 +14,13 @@ from typing import Any, get_args
 
 from asgiref.sync import iscoroutinefunction
 
-from . import conf, hubs
-from .callback import Options
+from . import hubs
 from .conf import WsgiLane
 from .exchange import KEY, Exchange, current_exchange, inside
 from .outcome import Outcome
-from .registrar import AfterResponseWithOutcome
-from .runner import Runner, get_runner
+from .runner import Runner
 from .sigterm import drain_on_sigterm
+from .wrapper import EVERY_RESPONSE, Wrapper
 from .wsgi_environ import Environ, Files, Headers, StartResponse, exchange_of, path_of
 from .wsgi_lanes import Lane, lane_of
 
@@ -30,10 +29,8 @@ __all__ = ["AfterResponseMiddleware", "drain_on_sigterm"]
 # Frameworks declare the three in many ways.
 App = Callable[[Any, Any], Iterable[bytes]]
 
-_register = AfterResponseWithOutcome(Options(takes_outcome=True))
 
-
-class AfterResponseMiddleware:
+class AfterResponseMiddleware(Wrapper[App]):
     """Wraps a WSGI application; ``after_response`` works inside it.
 
     ``runner``: who runs the callbacks, by default the runner of the process.
@@ -54,31 +51,16 @@ class AfterResponseMiddleware:
         callbacks: Iterable[Callable[[Outcome], object]] = (),
         lane: WsgiLane | None = None,
     ) -> None:
-        if not callable(app):
-            raise TypeError(f"app must be a WSGI application, not {type(app).__name__}")
+        super().__init__(app, "a WSGI", runner, callbacks)
         if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
             raise TypeError(
                 f"{type(app).__name__} is an ASGI application: wrap it in"
                 " async_after.asgi.AfterResponseMiddleware. This one is for WSGI applications."
             )
-        if runner is not None and not isinstance(runner, Runner):
-            raise TypeError(f"runner must be a Runner, not {type(runner).__name__}")
         if lane is not None and lane not in get_args(WsgiLane):
             kind = ValueError if isinstance(lane, str) else TypeError
             raise kind(f'lane must be "threads", "inline" or None, not {lane!r}')
-        conf.check()
-        self.app = app
-        self._runner = runner
-        self._callbacks = tuple(callbacks)
-        for callback in self._callbacks:
-            _register.check(callback)
         self._lane = lane
-
-    @property
-    def runner(self) -> Runner:
-        if self._runner is None:
-            self._runner = get_runner()
-        return self._runner
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if "uwsgi" in sys.modules:
@@ -97,7 +79,7 @@ class AfterResponseMiddleware:
         current_exchange.set(exchange)
         try:
             for callback in self._callbacks:
-                _register.on(exchange, callback)
+                EVERY_RESPONSE.on(exchange, callback)
             body = self.app(environ, response.start)
         except BaseException as error:
             response.end_soon(error)
@@ -115,7 +97,7 @@ class AfterResponseMiddleware:
         """This request has an exchange already: a wrapper around this one made it."""
         environ[KEY] = outer
         for callback in self._callbacks:
-            _register.on(outer, callback)
+            EVERY_RESPONSE.on(outer, callback)
         with inside(outer):
             return self.app(environ, start_response)
 
