@@ -1,6 +1,7 @@
 """From an ended exchange to the lanes, in units that take one slot of the runner each."""
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -197,9 +198,10 @@ class LoopDispatcher(Dispatcher):
         return self.lane.start_from_anywhere(unit, callback)
 
     def _watch_in(self, seconds: float) -> None:
-        # Not a thread, where there is a loop.
+        # Not a thread, where there is a loop. The timer keeps its context for so long.
+        later = functools.partial(self.loop.call_later, context=contextvars.Context())
         try:
-            self.loop.call_soon_threadsafe(self.loop.call_later, seconds, self._watch)
+            self.loop.call_soon_threadsafe(later, seconds, self._watch)
         except RuntimeError:  # the loop is closed
             self._is_watching = False
 

@@ -119,8 +119,13 @@ class Steps(Coroutine[Any, Any, None]):
         self._is_asked = False
         timeout = self._unit.timeout_of(callback)
         if timeout is not None:
+            # The loop keeps a cancelled timer, with its context, until it would have been due.
             self._timer = self._lane.loop.call_later(
-                timeout, self._unit.exchange.stop, callback, CallbackState.TIMED_OUT
+                timeout,
+                self._unit.exchange.stop,
+                callback,
+                CallbackState.TIMED_OUT,
+                context=Context(),
             )
         callback._stop = self
         if callback._stopping is not None:

@@ -106,9 +106,10 @@ async def show_task(note: Note, tasks: list["asyncio.Task[Any]"]) -> None:
 
 @counted
 async def cancel_task(note: Note, tasks: list["asyncio.Task[Any]"]) -> None:
-    async with asyncio.timeout(30):
-        while not tasks:  # noqa: ASYNC110 -- it may be on another loop
-            await asyncio.sleep(0.005)
+    # Not asyncio.timeout: see above.
+    until = time.monotonic() + 30
+    while not tasks and time.monotonic() < until:  # noqa: ASYNC110 -- it may be on another loop
+        await asyncio.sleep(0.005)
     task = tasks.pop()
     task.get_loop().call_soon_threadsafe(task.cancel)
 

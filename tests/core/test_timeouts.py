@@ -5,6 +5,8 @@ import gc
 import inspect
 import sys
 import threading
+import weakref
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -284,3 +286,32 @@ async def test_eager_tasks(runner: Runner) -> None:
     assert not ran.is_set()
     await started(ran)
     await runner.drain(DEADLINE)
+
+
+@pytest.mark.parametrize("timeout", [None, 300.0])
+async def test_no_timer_keeps_the_exchange(runner: Runner, timeout: float | None) -> None:
+    """A loop keeps a cancelled timer and its context until it would have been due."""
+    held: ContextVar[object] = ContextVar("held")
+    thing = {"a thing that"}
+    alive = weakref.ref(thing)
+    callbacks = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    def respond(thing: object) -> None:
+        held.set(thing)
+        with responding(loop_exchange(runner)):
+            callbacks.append(after_response.using(timeout=timeout)(work))
+
+    loop = asyncio.get_running_loop()
+    earlier = loop.call_later(100, int)  # the loop drops cancelled timers when they come first
+    loop.call_soon(respond, thing, context=Context())
+    del thing
+    await asyncio.sleep(0)
+    await runner.drain(DEADLINE)
+    await asyncio.sleep(0)
+    gc.collect()
+    assert [callback.state for callback in callbacks] == [CallbackState.SUCCEEDED]
+    assert alive() is None
+    earlier.cancel()
