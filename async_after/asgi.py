@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from . import probes
+from .delivery import Connection
 from .dispatch import LoopDispatcher
 from .exchange import KEY, Exchange, current_exchange, inside, running_callback
 from .outcome import Outcome
@@ -120,6 +122,9 @@ class _AsgiExchange(Exchange):
 
     _receive: Receive
     _send: Send
+
+    def _connection(self) -> Connection | None:
+        return probes.of_send(self._send)
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -63,14 +63,22 @@ class Books:
         """Since when; ``None`` for those that have been named for it."""
         self._exchanges: set[Exchange] = set()
         """Those with unsettled callbacks, open or ended."""
+        self._dormant: set[Exchange] = set()
+        """Those with callbacks that nobody waits for; some have none any more."""
         self._idle: Latch | None = None
         self._changed: Latch | None = None
 
-    def admit(self, exchange: Exchange, first: bool) -> None:
+    def admit(self, exchange: Exchange, first: bool, dormant: bool) -> None:
         with self._lock:
             self._counts["pending"] += 1
-            if first:
+            if dormant:
+                self._dormant.add(exchange)
+            elif first:
                 self._exchanges.add(exchange)
+
+    def wake(self, exchange: Exchange) -> None:
+        with self._lock:
+            self._exchanges.add(exchange)
 
     def move(
         self,
@@ -99,9 +107,11 @@ class Books:
             if count < 0:
                 self.begun -= count
 
-    def idle(self, exchange: Exchange) -> None:
+    def idle(self, exchange: Exchange, has_dormant: bool) -> None:
         with self._lock:
             self._exchanges.discard(exchange)
+            if not has_dormant and self._dormant:
+                self._dormant.discard(exchange)
             if self._idle is None and self._changed is None:
                 return
             changed, self._changed = self._changed, None
@@ -115,12 +125,17 @@ class Books:
 
     def statistics(self, overdue: int) -> Statistics:
         with self._lock:
-            open_exchanges = sum(not exchange.is_ended for exchange in self._exchanges)
+            exchanges = self._exchanges | self._dormant if self._dormant else self._exchanges
+            open_exchanges = sum(not exchange.is_ended for exchange in exchanges)
             return Statistics(open_exchanges, self.waiting, overdue, *self._counts.values())
 
     def exchanges(self) -> list[Exchange]:
         with self._lock:
             return [*self._exchanges]
+
+    def dormant(self) -> list[Exchange]:
+        with self._lock:
+            return [*self._dormant]
 
     def running(self) -> list[Callback[Any]]:
         with self._lock:

@@ -19,7 +19,7 @@ from .waiting import Latch
 R = TypeVar("R")
 
 Predicate = Callable[[Outcome], object]
-When = Literal["always", "success", "disconnect", "error"]
+When = Literal["always", "success", "disconnect", "error", "acknowledged"]
 Lane = Literal["loop", "threads", "background"]
 
 
@@ -65,6 +65,13 @@ class Options:
     name: str | None = None
     concurrent: bool = False
     lane: Lane | None = None
+    on_commit: bool | str = False
+    delivery_timeout: float | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the outcome matters to it."""
+        return self.takes_outcome or self.when != "always"
 
     def wants(self, outcome: Outcome) -> bool:
         """Whether ``when`` selects this outcome. Predicates are asked in the lane."""
@@ -136,9 +143,11 @@ class Callback(Generic[R]):
     __slots__ = (
         "__weakref__",
         "_exception",
+        "_is_dormant",
         "_is_waiting",
         "_latch",
         "_number",
+        "_outcome",
         "_owner",
         "_reason",
         "_result",
@@ -179,6 +188,10 @@ class Callback(Generic[R]):
         self._number = 0
         # Why it was dropped.
         self._reason: str | None = None
+        # It waits for something that may never come, and nobody waits for it.
+        self._is_dormant = False
+        # Its own, if it is another than that of its exchange.
+        self._outcome: Outcome | None = None
 
     @property
     def state(self) -> CallbackState:
@@ -187,7 +200,7 @@ class Callback(Generic[R]):
     @property
     def outcome(self) -> Outcome | None:
         """What became of the response; ``None`` until the exchange has ended."""
-        return self._owner.outcome
+        return self._outcome or self._owner.outcome
 
     def done(self) -> bool:
         """Whether it has ended, in whichever way."""

@@ -14,6 +14,7 @@ from typing import Any
 from . import contexts, hygiene
 from .callback import Callback, CallbackState, Options
 from .exchange import Exchange, current_callback, task_of
+from .outcome import Outcome
 
 SKIPPED = object()
 """The result of a call whose predicate said no."""
@@ -46,7 +47,7 @@ def call(exchange: Exchange, callback: Callback[Any]) -> Any:
     try:
         if callable(options.when):
             try:
-                if not options.when(exchange.sealed):
+                if not options.when(outcome_of(exchange, callback)):
                     return SKIPPED
             except Exception as error:
                 error.add_note(
@@ -55,12 +56,16 @@ def call(exchange: Exchange, callback: Callback[Any]) -> Any:
                 raise
         task = task_of(callback)
         if options.takes_outcome:
-            return task.func(exchange.sealed, *task.args, **task.kwargs)
+            return task.func(outcome_of(exchange, callback), *task.args, **task.kwargs)
         return task.func(*task.args, **task.kwargs)
     finally:
         # The traceback of a failure keeps our frames alive: none of them may
         # keep the callback, which keeps the failure, nor what it drops.
         callback = task = None  # type: ignore[assignment]
+
+
+def outcome_of(exchange: Exchange, callback: Callback[Any]) -> Outcome:
+    return callback._outcome or exchange.sealed
 
 
 def enter(callback: Callback[Any]) -> None:

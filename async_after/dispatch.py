@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -12,15 +13,20 @@ from .background import BackgroundLoop
 from .books import Books
 from .callback import Callback, CallbackState, Lane
 from .calling import run_in_thread
+from .delivery import Delivery, Wait
 from .exchange import Exchange
 from .lanes import LoopLane
 from .reports import Reports
 from .sessions import SessionExecutor
+from .steps import CLOSED_LOOP
 from .threads import Worker, WorkerPool
 from .timers import Timers
 from .units import Moment, SingleUnit, Unit
 
 _THREADS: tuple[Lane, ...] = ("threads",)
+DELIVERY_TIMEOUT = 5.0
+"""Seconds that ``when="acknowledged"`` waits by default: a client that has not
+taken the response by then is worth no promise."""
 
 
 class Slots(Protocol):
@@ -56,12 +62,13 @@ class Dispatcher:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self.admit: Callable[[Exchange, bool], None] = slots.books.admit
+        self.admit: Callable[[Exchange, bool, bool], None] = slots.books.admit
         self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
             slots.books.move
         )
         self.queue: Callable[[int], None] = slots.books.queue
-        self.idle: Callable[[Exchange], None] = slots.books.idle
+        self.wake: Callable[[Exchange], None] = slots.books.wake
+        self.idle: Callable[[Exchange, bool], None] = slots.books.idle
         self.refuse_overflow: Callable[[str], None] = slots.refuse_overflow
         self.wait_for_room: Callable[[], Awaitable[None]] = slots.wait_for_room
         self.registered: Callable[[Callback[Any]], None] = slots.registered
@@ -99,6 +106,46 @@ class Dispatcher:
 
     def queued(self, exchange: Exchange) -> None:
         self.slots.limit_waiting(exchange)
+
+    def resume(self, exchange: Exchange) -> None:
+        self.dispatch(exchange)
+
+    # Callbacks that wait until the response is acknowledged.
+
+    def watch(self, exchange: Exchange, callback: Callback[Any]) -> None:
+        outcome = exchange.sealed
+        timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
+        wait = Wait(outcome.connection, outcome.delivery, Delivery.ACKNOWLEDGED, timeout)
+        if wait.is_reached or outcome.connection is None:
+            self._see(exchange, callback, wait)
+        else:
+            # Later: this may be called in the middle of the end.
+            self._look_in(0.0, exchange, callback, wait)
+
+    def _look(self, exchange: Exchange, callback: Callback[Any], wait: Wait) -> None:
+        if callback.done():
+            return
+        pause = wait.look()
+        if pause is None:
+            self._see(exchange, callback, wait)
+        else:
+            self._look_in(pause, exchange, callback, wait)
+
+    def _look_in(
+        self, seconds: float, exchange: Exchange, callback: Callback[Any], wait: Wait
+    ) -> None:
+        try:
+            self._call_later(seconds, functools.partial(self._look, exchange, callback, wait))
+        except RuntimeError:  # the loop is closed
+            exchange.drop(callback, CLOSED_LOOP, if_pending=True)
+
+    def _see(self, exchange: Exchange, callback: Callback[Any], wait: Wait) -> None:
+        """It is known how far the response got."""
+        if wait.is_reached:
+            outcome = dataclasses.replace(exchange.sealed, delivery=wait.reached)
+            exchange.ready(callback, outcome)
+        else:
+            exchange.settle(callback, CallbackState.SKIPPED, expected=CallbackState.PENDING)
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
         """Start a RUNNING callback on its loop; ``False`` if that cannot be
@@ -155,19 +202,24 @@ class Dispatcher:
     def started(self, callback: Callback[Any]) -> None:
         self.slots.started(callback)
         if not self._is_watching:
-            self._is_watching = True
             self._watch_in(reports.LONG)
 
     def _watch(self) -> None:
         self._is_watching = False  # before the look, so that no start goes unseen
         seconds = self.slots.reports.long_ones()
         if seconds is not None and not self._is_watching:
-            self._is_watching = True
             self._watch_in(seconds)
 
     def _watch_in(self, seconds: float) -> None:
-        """Call ``_watch`` in so many seconds. Any thread may call."""
-        self.slots.timers.call_later(seconds, self._watch)
+        self._is_watching = True
+        try:
+            self._call_later(seconds, self._watch)
+        except RuntimeError:  # the loop is closed
+            self._is_watching = False
+
+    def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Any thread may call. Raises ``RuntimeError`` if there is no later."""
+        self.slots.timers.call_later(seconds, function)
 
 
 class LoopDispatcher(Dispatcher):
@@ -197,13 +249,10 @@ class LoopDispatcher(Dispatcher):
             return self.slots.background.start(unit, callback)
         return self.lane.start_from_anywhere(unit, callback)
 
-    def _watch_in(self, seconds: float) -> None:
+    def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         # Not a thread, where there is a loop. The timer keeps its context for so long.
         later = functools.partial(self.loop.call_later, context=contextvars.Context())
-        try:
-            self.loop.call_soon_threadsafe(later, seconds, self._watch)
-        except RuntimeError:  # the loop is closed
-            self._is_watching = False
+        self.loop.call_soon_threadsafe(later, seconds, function)
 
 
 class ThreadDispatcher(Dispatcher):

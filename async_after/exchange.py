@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from . import lifetime
 from .callback import Callback, CallbackState, Lane, Task
+from .delivery import Delivery
 from .outcome import Outcome
 from .record import Record
 from .registry import Registry
@@ -100,8 +101,12 @@ class Host(Protocol):
     closes_with_runner: bool
     """Whether that is so for this exchange's own host, of which the runner does not know."""
 
-    def admit(self, exchange: "Exchange", first: bool) -> None:
-        """One more callback is pending; ``first``: the exchange had none unsettled."""
+    def admit(self, exchange: "Exchange", first: bool, dormant: bool) -> None:
+        """One more callback is pending; ``first``: the exchange had none unsettled,
+        ``dormant``: nobody is to wait for it. (What is dormant comes on top.)"""
+
+    def wake(self, exchange: "Exchange") -> None:
+        """One of the dormant ones is not so any more."""
 
     def move(
         self,
@@ -115,13 +120,20 @@ class Host(Protocol):
     def queue(self, count: int) -> None:
         """So many more callbacks are waiting; below 0: have been given a slot."""
 
-    def idle(self, exchange: "Exchange") -> None:
-        """The exchange has no unsettled callback any more."""
+    def idle(self, exchange: "Exchange", has_dormant: bool) -> None:
+        """The exchange has no unsettled callback any more, but for dormant ones."""
 
     def registered(self, callback: Callback[Any]) -> None: ...
 
     def dispatch(self, exchange: "Exchange") -> None:
         """An ended exchange has callbacks to claim. Any thread may call."""
+
+    def resume(self, exchange: "Exchange") -> None:
+        """The same; it was not ready in time. Any thread may call."""
+
+    def watch(self, exchange: "Exchange", callback: Callback[Any]) -> None:
+        """The exchange has ended: make this callback ready when the response is
+        acknowledged, or skip it."""
 
     def queued(self, exchange: "Exchange") -> None:
         """An ended exchange has one more callback, behind those that are claimed."""
@@ -194,14 +206,44 @@ class Exchange(Record):
         self.parent = None
         registry = self._registry
         if registry is not None:
-            with registry.lock:
-                if registry.unsettled:
-                    self._tell_over(registry)
-                    return True
-                registry.claims.clear()
-                registry.has_chain = False
+            return self._end_with(registry)
         self._forget()
         return False
+
+    def _end_with(self, registry: Registry) -> bool:
+        if registry.asks:
+            # Now: what the connection carries later belongs to other responses.
+            _ = self.sealed
+        with registry.lock:
+            unacknowledged = self._place_acknowledged(registry) if registry.unready else ()
+            has_callbacks = registry.awake > 0
+            if has_callbacks:
+                self._tell_over(registry)
+            else:
+                registry.claims.clear()
+                registry.has_chain = False
+                registry.is_over = True
+            has_unsettled = registry.unsettled > 0
+        for callback in unacknowledged:
+            self.host.watch(self, callback)
+        if not has_unsettled:
+            self._forget()
+        return has_callbacks
+
+    def _place_acknowledged(self, registry: Registry) -> list[Callback[Any]]:
+        """Those that wait for the delivery: to their places, if that has come.
+        Under the lock; the others."""
+        waiting = [
+            callback
+            for callback in registry.unready
+            if callback.options.when == "acknowledged" and not callback._is_dormant
+        ]
+        if self._sealed(registry).delivery < Delivery.ACKNOWLEDGED:
+            return waiting
+        for callback in waiting:
+            del registry.unready[callback]
+            registry.append(callback, in_order=True)
+        return []
 
     @property
     def outcome(self) -> Outcome | None:
@@ -233,8 +275,12 @@ class Exchange(Record):
 
     # Registering and handing out.
 
-    def add(self, callback: Callback[Any]) -> None:
-        """Register a callback of this exchange; at once dispatched if it is late."""
+    def add(self, callback: Callback[Any], *, dormant: bool = False) -> None:
+        """Register a callback of this exchange; at once dispatched if it is late.
+
+        ``dormant``: it waits for ``ready``, and nobody waits for it. One that
+        waits for the delivery does so too, but is waited for.
+        """
         replaced: Callback[Any] | None = None
         registry = self._registry or self._make_registry()
         with registry.lock:
@@ -243,23 +289,80 @@ class Exchange(Record):
                 # First, as comparing keys is the user's code, and may raise.
                 replaced = registry.keyed.get(key)
                 registry.keyed[key] = callback
-            self.host.admit(self, not registry.unsettled)
+            options = callback.options
+            self.host.admit(self, not registry.awake, dormant)
             registry.registered += 1
             callback._number = registry.registered
             registry.unsettled += 1
-            is_claimable = registry.append(callback)
-            is_late = self._is_ended
-            if is_late and not registry.is_over:
-                self._tell_over(registry)
-            elif is_late:
-                self._wait(callback)
+            if options.asks:
+                registry.asks = True
+            is_claimable, is_late = False, self._is_ended
+            awaits_delivery = options.when == "acknowledged"
+            is_ready = not dormant and not awaits_delivery
+            if is_ready:
+                is_claimable = registry.append(callback)
+            else:
+                registry.unready[callback] = None
+                callback._is_dormant = dormant
+                registry.dormant += dormant
+            self._see_late(registry, callback, is_ready=is_ready)
         self.host.registered(callback)
         if replaced is not None:
             self.settle(replaced, CallbackState.CANCELLED, expected=CallbackState.PENDING)
-        if is_late and is_claimable:
+        if not is_late:
+            return
+        if is_claimable:
             self.host.dispatch(self)
-        elif is_late:
+        elif is_ready:
             self.host.queued(self)
+        elif not dormant:
+            self.host.watch(self, callback)
+
+    def ready(self, callback: Callback[Any], outcome: Outcome | None = None) -> None:
+        """What it waited for has come: it goes to its place in the line, or runs
+        late, with an ``outcome`` of its own. Any thread may call."""
+        registry = self._registered()
+        with registry.lock:
+            if callback not in registry.unready or callback.done():
+                return
+            callback._outcome = outcome
+            awaits_delivery = callback.options.when == "acknowledged" and outcome is None
+            self._wake(registry, callback)
+            is_late, is_claimable = self._is_ended, False
+            if not awaits_delivery:
+                del registry.unready[callback]
+                is_claimable = registry.append(callback, in_order=not registry.is_over)
+            self._see_late(registry, callback, is_ready=not awaits_delivery)
+        if not is_late:
+            return
+        if awaits_delivery:
+            self.host.watch(self, callback)
+        elif is_claimable:
+            self.host.resume(self)
+        else:
+            self.host.queued(self)
+
+    def skip_dormant(self, callback: Callback[Any]) -> None:
+        """What it waited for will never come. Any thread may call."""
+        with self._registered().lock:
+            is_dormant = callback._is_dormant
+        if is_dormant:
+            self.settle(callback, CallbackState.SKIPPED, expected=CallbackState.PENDING)
+
+    def _wake(self, registry: Registry, callback: Callback[Any]) -> None:
+        if callback._is_dormant:
+            callback._is_dormant = False
+            registry.dormant -= 1
+            self.host.wake(self)
+
+    def _see_late(self, registry: Registry, callback: Callback[Any], *, is_ready: bool) -> None:
+        """It may have been registered, or become ready, behind the end. Under the lock."""
+        if not self._is_ended:
+            return
+        if not registry.is_over:
+            self._tell_over(registry)
+        elif is_ready:
+            self._wait(callback)
 
     def _tell_over(self, registry: Registry) -> None:
         """From now on its pending callbacks are waiting. Under the lock."""
@@ -374,6 +477,7 @@ class Exchange(Record):
                 del registry.keyed[key]
             if before is CallbackState.PENDING:
                 registry.handed.pop(callback, None)
+                registry.unready.pop(callback, None)
                 registry.bury()
             was_waiting, callback._is_waiting = callback._is_waiting, False
             self.host.move(callback, before, state, was_waiting)
@@ -387,16 +491,22 @@ class Exchange(Record):
         # exchange idle finds every callback logged and accounted for.
         with registry.lock:
             registry.unsettled -= 1
-            if registry.unsettled:
+            if callback._is_dormant:
+                callback._is_dormant = False
+                registry.dormant -= 1
+            if registry.awake:
                 return True
+            has_dormant = bool(registry.dormant)
+            dropped = None
             if not self._is_ended:
-                self.host.idle(self)
+                self.host.idle(self, has_dormant)
                 return True
-            # First: whoever sees it idle finds that it keeps nothing. Not
-            # dropped under the lock: a destructor may register.
-            dropped = self.request, self.response
-            self._forget()
-            self.host.idle(self)
+            if not has_dormant:
+                # First: whoever sees it idle finds that it keeps nothing. Not
+                # dropped under the lock: a destructor may register.
+                dropped = self.request, self.response
+                self._forget()
+            self.host.idle(self, has_dormant)
             latch, registry.latch = registry.latch, None
         del dropped
         if latch is not None:
@@ -410,7 +520,16 @@ class Exchange(Record):
             return []
         with registry.lock:
             waiting = [*registry.sequential, *filter(None, registry.claims), *registry.handed]
+            waiting += [callback for callback in registry.unready if not callback._is_dormant]
         return [callback for callback in waiting if callback.state is CallbackState.PENDING]
+
+    def dormant(self) -> list[Callback[Any]]:
+        """Those that nobody waits for, as what they wait for may never come."""
+        registry = self._registry
+        if registry is None:
+            return []
+        with registry.lock:
+            return [callback for callback in registry.unready if callback._is_dormant]
 
     def newest(self) -> Callback[Any] | None:
         """The waiting one that was registered last."""
@@ -427,13 +546,13 @@ class Exchange(Record):
             return max(sequential, concurrent, key=lambda callback: callback._number)
 
     def idle_latch(self) -> Latch:
-        """Opens when the exchange has ended and no callback is left."""
+        """Opens when the exchange has ended and no callback is left, but for dormant ones."""
         registry = self._registry or self._make_registry()
         with registry.lock:
             latch = registry.latch
             if latch is None:
                 latch = registry.latch = Latch()
-            is_idle = self._is_ended and not registry.unsettled
+            is_idle = self._is_ended and not registry.awake
         if is_idle:
             latch.open()
         return latch

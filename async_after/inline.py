@@ -23,6 +23,7 @@ from .lanes import InlineLane
 from .runner import Runner
 from .steps import CANCELLED_TASK
 from .units import SingleUnit, Unit, run_alone
+from .waiting import is_in_loop
 
 
 def _never_full(name: str) -> None:
@@ -52,6 +53,7 @@ class InlineDispatcher(Dispatcher):
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False
+        self._thread = threading.get_ident()
         self._parent = current_exchange.get()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -73,13 +75,19 @@ class InlineDispatcher(Dispatcher):
         exchange.host = later
         later.dispatch(exchange, give_way=give_way)
 
+    def resume(self, exchange: Exchange) -> None:
+        # A commit runs its hooks where it is: a test's transaction is seen there alone.
+        if self._is_over and self._thread == threading.get_ident() and not is_in_loop():
+            self._is_over = False
+            self.run(exchange)
+        else:
+            self.dispatch(exchange)
+
     def _later(self) -> Dispatcher:
         """Who runs what is late."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return self._runner.thread_dispatcher()
-        return self._runner.dispatcher(loop)
+        if is_in_loop():
+            return self._runner.dispatcher(asyncio.get_running_loop())
+        return self._runner.thread_dispatcher()
 
     def run(self, exchange: Exchange) -> None:
         """Run them in this thread, and coroutine functions in a loop whose
@@ -163,8 +171,9 @@ class InlineDispatcher(Dispatcher):
         """What comes now is late, and the runner's."""
         self._is_over = True
         exchange.parent = None
-        # What another thread registered between the last look and this.
-        self.dispatch(exchange, give_way=give_way)
+        if exchange.pending():
+            # What another thread registered between the last look and this.
+            self.dispatch(exchange, give_way=give_way)
 
     def _await(self, unit: Unit, callback: Callback[Any]) -> None:
         async def start() -> None:
@@ -178,9 +187,7 @@ class InlineDispatcher(Dispatcher):
         if hubs.is_patched():
             hubs.run_in_native_thread(functools.partial(function, *args))
             return
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if not is_in_loop():
             AsyncToSync(function, force_new_loop=True)(*args)
         else:
             # No second loop can run in this thread.

@@ -20,6 +20,8 @@ class CommonOptions(TypedDict, total=False):
     concurrent: bool
     lane: Lane | None
     request: Any
+    on_commit: bool | str
+    delivery_timeout: float | None
 
 
 def changed(options: Options, changes: dict[str, Any]) -> Options:
@@ -50,10 +52,17 @@ def _check_when(option: str, value: object) -> None:
         raise kind(f"using(when={value!r}): must be one of {names}, or a predicate of the outcome")
 
 
-def _check_timeout(option: str, value: object) -> None:
+def _check_seconds(option: str, value: object) -> None:
     if value is not None and not conf.is_seconds(value):
         kind = ValueError if isinstance(value, (int, float)) else TypeError
-        raise kind(f"using(timeout={value!r}): must be a number of seconds above 0, or None")
+        raise kind(f"using({option}={value!r}): must be a number of seconds above 0, or None")
+
+
+def _check_on_commit(option: str, value: object) -> None:
+    if not isinstance(value, bool | str) or value == "":
+        raise TypeError(
+            f"using(on_commit={value!r}): must be True, False or the alias of a database"
+        )
 
 
 def _check_key(option: str, value: object) -> None:
@@ -86,7 +95,9 @@ def _check_lane(option: str, value: object) -> None:
 _CHECKS: dict[str, Callable[[str, object], None]] = {
     "when": _check_when,
     "takes_outcome": _check_flag,
-    "timeout": _check_timeout,
+    "timeout": _check_seconds,
+    "delivery_timeout": _check_seconds,
+    "on_commit": _check_on_commit,
     "key": _check_key,
     "name": _check_name,
     "concurrent": _check_flag,

@@ -4,9 +4,14 @@ Promise 7, sealed: an ``Outcome`` is complete and immutable before the first
 callback sees it.
 """
 
-from dataclasses import dataclass
+import asyncio
+import time
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
+from typing import Any
+
+from .delivery import Connection, Delivery, Wait, level_of
 
 
 class Completion(Enum):
@@ -48,6 +53,38 @@ class Outcome:
     duration: float
     """Monotonic seconds from the start to the last message accepted by the
     server, or to the end of the exchange when it accepted none."""
+    delivery: Delivery = Delivery.NONE
+    """How far the response had got when this record was sealed."""
+    connection: Connection | None = field(default=None, repr=False, compare=False)
+    """What carries it, where the server shows that and it may rise: for ``wait_delivered``."""
+
+    async def wait_delivered(self, level: Delivery | str, timeout: float | None = None) -> Delivery:
+        """Wait up to ``timeout`` seconds until the response has got so far; how far it got.
+
+        ``None``: as long as it can get further. It does not raise when it
+        never gets there, and the record does not change. Where the server
+        shows no connection the answer is ``delivery``, at once. Raises
+        ``TypeError`` or ``ValueError`` for what is no level.
+        """
+        wait = self._wait(level, timeout)
+        while (pause := wait.look()) is not None:  # noqa: ASYNC110 -- no event tells
+            await asyncio.sleep(pause)
+        return wait.reached
+
+    def wait_delivered_sync(self, level: Delivery | str, timeout: float | None = None) -> Delivery:
+        """The same for plain functions: it blocks the thread."""
+        wait = self._wait(level, timeout)
+        while (pause := wait.look()) is not None:
+            time.sleep(pause)
+        return wait.reached
+
+    def _wait(self, level: Delivery | str, timeout: float | None) -> Wait:
+        return Wait(self.connection, self.delivery, level_of(level), timeout)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A queue may take it to another process, which has not this connection.
+        values = [getattr(self, field.name) for field in fields(self)]
+        return type(self), (*values[:-1], None)
 
     @property
     def is_success(self) -> bool:
@@ -62,5 +99,6 @@ class Outcome:
         error = type(self.error).__name__ if self.error is not None else None
         return (
             f"<Outcome {self.completion.name} status={self.status} {self.method} {self.path}"
-            f" body_bytes={self.body_bytes} error={error} duration={self.duration:.6f}>"
+            f" body_bytes={self.body_bytes} error={error} duration={self.duration:.6f}"
+            f" {self.delivery.name}>"
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from .delivery import Connection, Delivery
 from .outcome import Completion, Outcome
 
 # RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
@@ -168,14 +169,28 @@ class Record:
 
     # The outcome.
 
+    def _connection(self) -> Connection | None:
+        """What carries the response, where the server shows that."""
+        return None
+
     def _seal(self) -> Outcome:
+        delivery, connection = Delivery.NONE, None
         # A server may accept, and discard, what comes after the client has left.
         if self._is_disconnected:
             completion = Completion.DISCONNECTED
         elif self._is_complete:
             completion = Completion.SENT
+            if self.status is not None:
+                delivery, connection = Delivery.HANDED, self._connection()
         else:
             completion = Completion.FAILED
+        if connection is not None:
+            delivery, may_rise = connection.look()
+            if delivery is Delivery.NONE:
+                # It reports that to nobody who does not ask.
+                completion = Completion.DISCONNECTED
+            if not may_rise:
+                connection = None
         began, first, last = self._began, self._first_byte_at, self._last_at
         assert last is not None, "sealed before its end"
         return Outcome(
@@ -192,6 +207,8 @@ class Record:
             started_at=datetime.fromtimestamp(time.time() - (_monotonic() - began), UTC),
             time_to_first_byte=None if first is None else first - began,
             duration=last - began,
+            delivery=delivery,
+            connection=connection,
         )
 
     def label(self) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
 
-from . import conf
+from asgiref.sync import sync_to_async
+
+from . import commits, conf
 from .callback import Callback, Options, Task, name_of
 from .exchange import KEY, Exchange, NoActiveExchange, current_exchange, key_holder
 from .kinds import is_async, refuse_lane
@@ -33,6 +35,8 @@ class _Registrar:
     ) -> Callback[Any]:
         is_coroutine = self.check(func)
         name = self._options.name or name_of(func)
+        if self._options.on_commit:
+            commits.refuse_async(name)
         exchange = self._exchange or current_exchange.get()
         if exchange is None:
             _refuse_outside(name)
@@ -50,10 +54,10 @@ class _Registrar:
         if exchange is None:
             _refuse_outside(name)
             async with exchange_scope() as scope:
-                return self._add(scope, name, is_coroutine, func, args, kwargs)
+                return await self._aadd(scope, name, is_coroutine, func, args, kwargs)
         exchange.host.refuse_overflow(name)
         await exchange.host.wait_for_room()
-        return self._add(exchange, name, is_coroutine, func, args, kwargs)
+        return await self._aadd(exchange, name, is_coroutine, func, args, kwargs)
 
     def check(self, func: Callable[..., Any]) -> bool:
         """Whether ``func`` is a coroutine function; raises for what cannot be registered."""
@@ -74,8 +78,26 @@ class _Registrar:
     ) -> Callback[Any]:
         task = Task(func, args, kwargs, copy_context(), threading.get_ident())
         callback: Callback[Any] = Callback(exchange, name, self._options, is_coroutine, task)
-        exchange.add(callback)
+        if self._options.on_commit:
+            commits.add(exchange, callback, self._options.on_commit)
+        else:
+            exchange.add(callback)
         return callback
+
+    async def _aadd(
+        self,
+        exchange: Exchange,
+        name: str,
+        is_coroutine: bool,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Callback[Any]:
+        if not self._options.on_commit:
+            return self._add(exchange, name, is_coroutine, func, args, kwargs)
+        # Where the ORM has its connection.
+        add = sync_to_async(self._add)
+        return await add(exchange, name, is_coroutine, func, args, kwargs)
 
     def _with(self, changes: dict[str, Any]) -> tuple[Options, Exchange | None]:
         new = changed(self._options, changes)
@@ -131,7 +153,13 @@ class AfterResponse(_Registrar):
         ``"background"``, an event loop in a thread of its own; the kind of
         callable decides by default. ``request``: a
         Django request, ASGI scope or WSGI environ whose exchange is meant,
-        for code that lost the context. Raises ``TypeError`` or ``ValueError``.
+        for code that lost the context. ``on_commit``: not before the commit of
+        the transaction around the registration, of the database ``"default"``
+        or the one with this alias; SKIPPED if it is rolled back.
+        ``delivery_timeout``: seconds (by default 5) that
+        ``when="acknowledged"`` waits until the client's kernel has acknowledged
+        the whole response; SKIPPED if it has not by then. Raises ``TypeError``
+        or ``ValueError``.
         """
         new, exchange = self._with(options)
         kind = AfterResponseWithOutcome if new.takes_outcome else AfterResponse

@@ -18,8 +18,10 @@ class Registry:
     exchange without callbacks has no list (promise 12)."""
 
     __slots__ = (
+        "asks",
         "claims",
         "dead",
+        "dormant",
         "handed",
         "has_chain",
         "is_over",
@@ -29,6 +31,7 @@ class Registry:
         "outcome",
         "registered",
         "sequential",
+        "unready",
         "unsettled",
     )
 
@@ -48,17 +51,32 @@ class Registry:
         self.keyed: dict[object, Callback[Any]] = {}
         self.registered: int = 0
         self.unsettled: int = 0
+        self.unready: dict[Callback[Any], None] = {}
+        """Those that wait for something else than the response. They are in no line."""
+        self.dormant: int = 0
+        """How many of them nobody waits for."""
+        self.asks: bool = False
+        """Whether somebody will ask for the outcome."""
         self.is_over: bool = False
         """The exchange has ended, and its host knows how many are pending."""
         self.dead: int = 0
         """At most so many ended callbacks still stand in the two lists."""
 
-    def append(self, callback: Callback[Any]) -> bool:
-        """Whether there is something new to claim."""
+    @property
+    def awake(self) -> int:
+        """How many somebody may wait for."""
+        return self.unsettled - self.dormant
+
+    def append(self, callback: Callback[Any], *, in_order: bool = False) -> bool:
+        """Whether there is something new to claim. ``in_order``: it was registered
+        before some of those in the line, and goes to its place."""
         if callback.options.concurrent:
             self.claims.append(callback)
             return True
-        self.sequential.append(callback)
+        place = len(self.sequential)
+        while in_order and place and self.sequential[place - 1]._number > callback._number:
+            place -= 1
+        self.sequential.insert(place, callback)
         if self.has_chain:
             return False
         self.has_chain = True

@@ -97,7 +97,7 @@ class Shutdown:
         can_end = goes_on or lifetime.has_other_threads()
         for exchange in books.exchanges():
             if not exchange.is_ended and (exchange.host in resting or not can_end):
-                _drop_pending(exchange, "the process ended before the response did")
+                _drop(exchange, exchange.pending(), "the process ended before the response did")
         if self._wait_over is not None:
             left = self._wait_over - time.monotonic()
             if left > -_SAME_SHUTDOWN:
@@ -109,7 +109,7 @@ class Shutdown:
                 _run(dispatcher.loop, self.aclose(wait_timeout))
             dispatcher.lane.abandon()
         closing, dropped = self._begin(wait_timeout)
-        for exchange in books.exchanges():
+        for exchange in (*books.exchanges(), *books.dormant()):
             # Scopes, which are not closed at any other time, too.
             exchange.host.is_closing = True
         try:
@@ -132,7 +132,7 @@ class Shutdown:
         closing = self._parts.dispatchers()
         for dispatcher in closing:
             dispatcher.is_closing = True
-        for exchange in exchanges:
+        for exchange in (*exchanges, *self._parts.books.dormant()):
             if exchange.host.closes_with_runner:
                 exchange.host.is_closing = True
         return closing, self._parts.statistics().dropped
@@ -151,7 +151,7 @@ class Shutdown:
             dispatcher.is_shut = True
         reason = f"shutdown: it had not started {limit}"
         for exchange in self._left():
-            _drop_pending(exchange, reason)
+            _drop(exchange, exchange.pending(), reason)
         for unit in self._parts.line.take_closed():
             unit.abandon(reason)
         reason = f"shutdown: it had not ended {limit}"
@@ -160,6 +160,9 @@ class Shutdown:
 
     def _end(self, closing: list[Dispatcher], dropped_before: int) -> None:
         """Nothing is waited for any more."""
+        for exchange in self._parts.books.dormant():
+            if exchange.host.is_closing:
+                _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
         if self._left():
             self._give_up(closing)
             reason = "shutdown: it had not ended when the time was up"
@@ -188,8 +191,8 @@ class Shutdown:
                 yield owners[callback._owner], callback
 
 
-def _drop_pending(exchange: Exchange, reason: str) -> None:
-    for callback in exchange.pending():
+def _drop(exchange: Exchange, pending: Sequence[Callback[Any]], reason: str) -> None:
+    for callback in pending:
         exchange.drop(callback, reason, if_pending=True)
 
 

@@ -9,6 +9,15 @@ from . import hubs
 Listener = Callable[[], None]
 
 
+def is_in_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Latch:
     """Opens once and stays open.
 

@@ -123,6 +123,9 @@ class _ServerDispatcher(InlineDispatcher):
         if self._is_over:
             super().dispatch(exchange, give_way=give_way)
 
+    def resume(self, exchange: Exchange) -> None:
+        self.dispatch(exchange)
+
     def _later(self) -> Dispatcher:
         # Never the loop of this thread: that of async_to_sync ends at once.
         return self._runner.thread_dispatcher()

@@ -147,14 +147,27 @@ class RecordingHost:
         self.dispatched = 0
         self.is_busy = False
         self.waiting = 0
+        self.dormant = 0
+        self.watched: list[Callback[Any]] = []
 
-    def admit(self, exchange: Exchange, first: bool) -> None:
+    def admit(self, exchange: Exchange, first: bool, dormant: bool) -> None:
         assert first is not self.is_busy, "the exchange miscounts its unsettled callbacks"
+        self.dormant += dormant
+        self.is_busy = self.is_busy or not dormant
+
+    def wake(self, exchange: Exchange) -> None:
+        self.dormant -= 1
         self.is_busy = True
 
-    def idle(self, exchange: Exchange) -> None:
-        assert self.is_busy, "idle twice"
+    def idle(self, exchange: Exchange, has_dormant: bool) -> None:
+        assert self.is_busy or self.dormant, "idle twice"
         self.is_busy = False
+
+    def resume(self, exchange: Exchange) -> None:
+        self.dispatch(exchange)
+
+    def watch(self, exchange: Exchange, callback: Callback[Any]) -> None:
+        self.watched.append(callback)
 
     def move(
         self,

@@ -202,6 +202,9 @@ async def test_not_a_callable(
         ("when", AsyncCallable(), TypeError, "a plain predicate"),
         ("when", functools.partial(coroutine_function), TypeError, "a plain predicate"),
         ("takes_outcome", 1, TypeError, "takes_outcome=1"),
+        ("delivery_timeout", 0, ValueError, "delivery_timeout=0"),
+        ("on_commit", "", TypeError, "True, False or the alias of a database"),
+        ("on_commit", None, TypeError, "True, False or the alias of a database"),
         ("concurrent", None, TypeError, "concurrent=None"),
         ("key", [], TypeError, "list is not hashable"),
         ("name", 5, TypeError, "name=5"),
@@ -209,7 +212,7 @@ async def test_not_a_callable(
         ("lane", 1, TypeError, "lane=1"),
         ("request", object(), TypeError, "must be a Django or Starlette request, .*, not object"),
         ("request", {}, NoActiveExchange, "request=dict"),
-        ("retries", 3, TypeError, "no option 'retries'. The options are: concurrent, key, lane,"),
+        ("retries", 3, TypeError, "no option 'retries'. The options are: concurrent, .*, when"),
     ],
 )
 def test_wrong_options(
@@ -231,8 +234,8 @@ def test_all_options_are_listed() -> None:
     with pytest.raises(TypeError) as caught:
         after_response.using(**unknown)
     assert str(caught.value) == (
-        "using() has no option 'bad', 'worse'. The options are: concurrent, key, lane, name,"
-        " request, takes_outcome, timeout, when."
+        "using() has no option 'bad', 'worse'. The options are: concurrent, delivery_timeout, key,"
+        " lane, name, on_commit, request, takes_outcome, timeout, when."
     )
 
 

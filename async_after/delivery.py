@@ -1,0 +1,88 @@
+"""How far the bytes of a response got, beyond the server's having taken them.
+
+*Sent* only means that the server took the last message. Where the server shows
+the connection (``probes``), more is known: whether the process still keeps
+bytes, and whether the peer's kernel has acknowledged all. It never says that
+the program there has read them; and behind a proxy the peer is the proxy.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Protocol
+
+
+class Delivery(IntEnum):
+    """How far a response got; ordered."""
+
+    NONE = 0
+    """Not all of it was handed to the server, or the server has thrown it away."""
+    HANDED = 1
+    """The server accepted the last message."""
+    FLUSHED = 2
+    """The buffers of the process are empty: the kernel has every byte."""
+    ACKNOWLEDGED = 3
+    """The peer's kernel has acknowledged every byte (Linux, ``SIOCOUTQ`` in tcp(7))."""
+
+
+class Connection(Protocol):
+    """What carries one response, as far as its server shows it."""
+
+    def look(self) -> tuple[Delivery, bool]:
+        """The level now, and whether it may still rise. Any thread may ask;
+        it neither blocks nor raises."""
+
+
+class Wait:
+    """For a level, up to ``timeout`` seconds (``None``: while it may rise). No event
+    tells of an acknowledgement: it is looked for again and again."""
+
+    def __init__(
+        self,
+        connection: Connection | None,
+        reached: Delivery,
+        level: Delivery,
+        timeout: float | None,
+    ) -> None:
+        self._connection = connection
+        self._level = level
+        self._deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self._pauses = _pauses()
+        self.reached: Delivery = reached
+
+    def look(self) -> float | None:
+        """Look; seconds until the next time, ``None`` when no other is needed."""
+        if self._connection is None or self.is_reached:
+            return None
+        reached, may_rise = self._connection.look()
+        # What was acknowledged stays so, whatever the connection carries later.
+        self.reached = max(self.reached, reached)
+        left = self._deadline - time.monotonic()
+        if self.is_reached or not may_rise or left <= 0:
+            return None
+        return min(next(self._pauses), left)
+
+    @property
+    def is_reached(self) -> bool:
+        return self.reached >= self._level
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between two looks. Most acknowledgements come within a round trip;
+    one that does not is worth 20 looks a second."""
+    pause = 0.001
+    while True:
+        yield pause
+        pause = min(pause * 1.5, 0.05)
+
+
+def level_of(value: object) -> Delivery:
+    """What somebody waits for, a level or its name. Raises ``TypeError`` or ``ValueError``."""
+    if isinstance(value, Delivery):
+        return value
+    names = {level.name.lower(): level for level in Delivery}
+    if isinstance(value, str) and value in names:
+        return names[value]
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"the level must be a Delivery or one of {', '.join(names)}, not {value!r}")
