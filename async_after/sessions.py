@@ -52,7 +52,16 @@ class SessionExecutor(Executor):
         if worker is _NEW:
             worker = self._workers[callback] = self._pool.reserve()
             self._pool.give(worker, hygiene.begin_session)
-        self._pool.give(worker, lambda: fulfil(future, fn, args, kwargs))
+        mine = worker
+
+        def call() -> Any:
+            try:
+                return fn(*args, **kwargs)
+            finally:
+                # Before the answer: the callback may at once make others look for a worker.
+                mine.is_at_end = True
+
+        self._pool.give(worker, lambda: fulfil(future, call, (), {}))
         return future
 
     def end(self, callback: Callback[Any]) -> Coroutine[Any, Any, None] | None:

@@ -24,7 +24,7 @@ Work = Callable[[], None]
 class Worker:
     """One thread and the work given to it."""
 
-    __slots__ = ("inbox", "load", "overdue_with", "sessions", "turn")
+    __slots__ = ("inbox", "is_at_end", "load", "overdue_with", "sessions", "turn")
 
     def __init__(self) -> None:
         # Looked up only now: gevent may have patched it since the import.
@@ -37,6 +37,12 @@ class Worker:
         """The callback that has not ended within its timeout."""
         self.turn: int = 0
         """How many pieces of work it has done."""
+        self.is_at_end: bool = False
+        """The work that it is at is as good as done."""
+
+    @property
+    def is_busy(self) -> bool:
+        return self.load > self.is_at_end
 
 
 class WorkerPool:
@@ -112,7 +118,7 @@ class WorkerPool:
             if worker is None:
                 usable = [worker for worker in self._workers if worker.overdue_with is None]
                 # A busy one may be so for long.
-                worker = min(usable or self._workers, key=lambda w: (w.load > 0, w.sessions))
+                worker = min(usable or self._workers, key=lambda w: (w.is_busy, w.sessions))
             worker.sessions += 1
             return worker
 
@@ -200,6 +206,7 @@ class WorkerPool:
     def _done(self, worker: Worker) -> None:
         with self._lock:
             worker.load -= 1
+            worker.is_at_end = False
             worker.turn += 1
             if worker.overdue_with is not None:
                 worker.overdue_with = None
