@@ -123,4 +123,5 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
         except KeyboardInterrupt:
             _thread.interrupt_main()
         except BaseException:  # a SystemExit in a task that a callback has made, say
-            log("exception", "something broke out of the background loop, which goes on")
+            message = "something broke out of the background loop, which goes on"
+            log("exception", "internal_error", message)

@@ -91,6 +91,7 @@ class Owner(Protocol):
     @property
     def outcome(self) -> Outcome | None: ...
     def label(self) -> str: ...
+    def values(self) -> dict[str, object]: ...
     def cancel(self, callback: "Callback[Any]") -> bool: ...
     def stop(
         self, callback: "Callback[Any]", state: CallbackState, reason: str | None = None
@@ -266,6 +267,10 @@ class Callback(Generic[R]):
     def describe(self) -> str:
         """Name and exchange, for a log line."""
         return f"{self.name} of {self._owner.label()}"
+
+    def values(self) -> dict[str, object]:
+        """The same by name, for the attributes of a log record."""
+        return {"callback": self.name, "state": self._state.value, **self._owner.values()}
 
     def __repr__(self) -> str:
         return f"<Callback {self.name} {self._state.name}>"

@@ -146,4 +146,4 @@ def _guarded(clean: Callable[[], object]) -> None:
     try:
         clean()
     except Exception:
-        log("exception", "cleaning up after a callback failed")
+        log("exception", "cleanup_failed", "cleaning up after a callback failed")

@@ -61,13 +61,22 @@ class Losses:
             return
         rest = self._take_rest()
         before = f" (since the last such line: {rest})" if rest else ""
-        log("error", "callback %s was dropped: %s%s", callback.describe(), callback._reason, before)
+        log(
+            "error",
+            "callback_dropped",
+            "callback %s was dropped: %s%s",
+            callback.describe(),
+            callback._reason,
+            before,
+            of=callback,
+            reason=callback._reason,
+        )
 
     def say_rest(self) -> None:
         """Name those that have had no line yet."""
         if self._unsaid and (rest := self._take_rest()):
             self._pace.is_due()  # this is a line as well
-            log("error", "callbacks were dropped: %s", rest)
+            log("error", "callbacks_dropped", "callbacks were dropped: %s", rest, callbacks=rest)
 
     def _take_rest(self) -> str:
         with self._lock:

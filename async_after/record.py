@@ -217,3 +217,7 @@ class Record:
             return "exchange_scope()"
         status = "no response" if self.status is None else self.status
         return f"{self.method} {self.path} ({status})"
+
+    def values(self) -> dict[str, object]:
+        """The same by name."""
+        return {"method": self.method, "path": self.path, "status": self.status}

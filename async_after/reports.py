@@ -3,18 +3,21 @@
 Promise 10, drained: each lost callback is logged by name.
 """
 
+import time
 from collections import Counter
 from typing import Any
 
 from .books import Books
 from .callback import Callback
 from .exchange import Exchange
-from .instrumentation import log
+from .instrumentation import is_debug, log
 from .losses import Later, Losses, Pace, listed
 
 LONG = 60.0
 """Seconds after which a callback without a timeout is named."""
 
+SLOW = 1.0
+"""Seconds after which one is named with ``DEBUG = True``."""
 _MANY_NAMES = 1000
 
 
@@ -28,7 +31,8 @@ _BACKGROUND = "other coroutine function of the background loop went on meanwhile
 class Reports:
     def __init__(self, books: Books, later: Later) -> None:
         self._books = books
-        self._slow: set[str] = set()
+        self._named: set[str] = set()
+        self._began: dict[Callback[Any], float] = {}
         self.losses: Losses = Losses(Pace(1000, 1.0), later)
 
     def slow_step(
@@ -40,19 +44,45 @@ class Reports:
         in_background: bool = False,
     ) -> None:
         """A coroutine function has held its event loop: name it, once."""
-        if limit is None or seconds <= limit or callback.name in self._slow:
+        if limit is None or seconds <= limit or (callback.name in self._named and not is_debug()):
             return
-        if len(self._slow) >= _MANY_NAMES:  # somebody makes up a name for each
-            self._slow.clear()
-        self._slow.add(callback.name)
+        if len(self._named) >= _MANY_NAMES:  # somebody makes up a name for each
+            self._named.clear()
+        self._named.add(callback.name)
         log(
             "warning",
+            "callback_blocked_loop",
             "callback %s blocked the event loop for %.2f s in one step (slow_step=%s): no %s."
-            " Make it a plain def, which runs in a thread%s. It is named only once.",
+            " Make it a plain def, which runs in a thread%s.%s",
             callback.describe(),
             seconds,
             limit,
             *_BACKGROUND if in_background else _SERVERS,
+            "" if is_debug() else " It is named only once.",
+            of=callback,
+            seconds=seconds,
+            slow_step=limit,
+        )
+
+    # With DEBUG = True callbacks that are slow, but do no harm, are named too.
+
+    def started(self, callback: Callback[Any]) -> None:
+        if is_debug():
+            self._began[callback] = time.monotonic()
+
+    def settled(self, callback: Callback[Any]) -> None:
+        began = self._began.pop(callback, None) if self._began else None
+        if began is None or (seconds := time.monotonic() - began) <= SLOW:
+            return
+        log(
+            "warning",
+            "callback_slow",
+            "callback %s took %.1f s: the response did not wait for it, but a shutdown does"
+            " (DEBUG = True shows this)",
+            callback.describe(),
+            seconds,
+            of=callback,
+            seconds=seconds,
         )
 
     def long_ones(self) -> float | None:
@@ -61,12 +91,15 @@ class Reports:
         for callback in found:
             log(
                 "warning",
+                "callback_long_running",
                 "callback %s has been running for more than %.0f s, and %s",
                 callback.describe(),
                 LONG + (callback._timeout or 0),
                 "has no timeout"
                 if callback._timeout is None
                 else f"has not ended at its timeout of {callback._timeout:g} s",
+                of=callback,
+                timeout=callback._timeout,
             )
         return again
 
@@ -74,14 +107,29 @@ class Reports:
         """Name what is pending or running (``of`` this exchange): it may be lost."""
         for callback in self._unsettled():
             if of is None or callback._owner is of:
-                described, state = callback.describe(), callback.state.value
-                log("warning", "callback %s is %s; %s", described, state, why)
+                log(
+                    "warning",
+                    "callback_unsettled",
+                    "callback %s is %s; %s",
+                    callback.describe(),
+                    callback.state.value,
+                    why,
+                    of=callback,
+                )
 
     def waiting(self, why: str) -> None:
         """The same in one line, where they will most likely end in time."""
         names = Counter(callback.name for callback in self._unsettled())
         if names:
-            log("warning", "%s for %s callback(s): %s", why, names.total(), listed(names))
+            log(
+                "warning",
+                "callbacks_awaited",
+                "%s for %s callback(s): %s",
+                why,
+                names.total(),
+                listed(names),
+                callbacks=names.total(),
+            )
 
     def _unsettled(self) -> list[Callback[Any]]:
         pending = [c for exchange in self._books.exchanges() for c in exchange.pending()]

@@ -94,6 +94,7 @@ class Room:
         if self._pace.is_due():
             log(
                 "warning",
+                "runner_full",
                 "the runner is full: %s callbacks of finished requests wait to start"
                 " (pending_limit=%s), and %s may run at once (limit). They are kept; %s. Raise the"
                 " limits, make the callbacks shorter, or move them to a queue.",
@@ -103,6 +104,9 @@ class Room:
                 "new ones are refused"
                 if bounds.overflow == "raise"
                 else f"views wait in aafter_response, up to {STALLED:g} s after the last has begun",
+                waiting=self._books.waiting,
+                pending_limit=bounds.pending_limit,
+                limit=bounds.limit,
             )
         return False
 

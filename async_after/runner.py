@@ -208,12 +208,14 @@ class Runner:
             tell(self._bounds.instruments, "registered", callback)
 
     def started(self, callback: Callback[Any]) -> None:
+        self.reports.started(callback)
         if self.room.is_awaited:
             self.room.look()
         if self._bounds.instruments:
             tell(self._bounds.instruments, "started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
+        self.reports.settled(callback)
         if self.line.lent:
             self.line.ended(callback)
         if self.room.is_awaited:
@@ -311,7 +313,8 @@ class _DefaultRunner(Runner):
             self._bounds = conf.bounds()
         except Exception:
             if self._wrong_pace.is_due():
-                log("exception", "ASYNC_AFTER is wrong now: the last right settings are kept")
+                message = "ASYNC_AFTER is wrong now: the last right settings are kept"
+                log("exception", "settings_wrong", message)
 
 
 _default: Runner | None = None

@@ -125,9 +125,12 @@ class Shutdown:
         if exchanges and wait_timeout:
             log(
                 "info",
+                "shutdown_began",
                 "shutdown: waiting up to %.3g s for the callbacks of %s exchange(s)",
                 wait_timeout,
                 len(exchanges),
+                wait_timeout=wait_timeout,
+                exchanges=len(exchanges),
             )
         closing = self._parts.dispatchers()
         for dispatcher in closing:
@@ -175,7 +178,8 @@ class Shutdown:
         parts.reports.losses.say_rest()
         dropped = parts.statistics().dropped - dropped_before
         if dropped:
-            log("error", "shutdown: %s callback(s) were lost, as named above", dropped)
+            message = "shutdown: %s callback(s) were lost, as named above"
+            log("error", "shutdown_lost", message, dropped, dropped=dropped)
         if all(dispatcher.is_closing for dispatcher in parts.dispatchers()):
             parts.pool.close()
             parts.background.close()

@@ -28,6 +28,7 @@ def drain_on_sigterm() -> bool:
     if threading.current_thread() is not threading.main_thread():
         log(
             "warning",
+            "sigterm_not_handled",
             "drain_on_sigterm() was called in thread %s and does nothing: Python sets signal"
             " handlers in the main thread only. Call it where the server is started.",
             threading.current_thread().name,

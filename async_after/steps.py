@@ -164,7 +164,13 @@ class Steps(Coroutine[Any, Any, None]):
             try:
                 self._context.run(self._coroutine.close)
             except BaseException:  # "coroutine ignored GeneratorExit", say
-                log("exception", "callback %s did not end with its loop", callback.describe())
+                log(
+                    "exception",
+                    "cleanup_failed",
+                    "callback %s did not end with its loop",
+                    callback.describe(),
+                    of=callback,
+                )
         self._lane.lose(callback)
         self._unit.exchange.drop(callback, CLOSED_LOOP)
         self._end()

@@ -95,6 +95,7 @@ class WorkerPool:
             count = len(self._backlog)
         log(
             "error",
+            "threads_full",
             "the worker threads are full: %s callback(s) have not returned long after their"
             " timeout, and a thread cannot be stopped. %s wait for a thread (max_threads=%s) until"
             " one returns. Held by: %s",
@@ -102,6 +103,9 @@ class WorkerPool:
             count,
             size,
             ", ".join(names),
+            callbacks=names,
+            waiting=count,
+            max_threads=size,
         )
 
     def give(self, worker: Worker, work: Work) -> None:
@@ -198,7 +202,7 @@ class WorkerPool:
             try:
                 work()
             except BaseException:  # a defect of ours, and no reason to lose the thread
-                log("exception", "work in a worker thread failed")
+                log("exception", "internal_error", "work in a worker thread failed")
             del work
             self._done(worker)
         hygiene.close_connections()

@@ -100,6 +100,6 @@ class Timers:
             try:
                 function()
             except BaseException:  # a handler of the user's, or a defect of ours
-                log("exception", "a timer failed")
+                log("exception", "internal_error", "a timer failed")
             # Or this thread would keep its callback until the next one is due.
             del function

@@ -105,7 +105,13 @@ class Unit:
         except Exception as error:  # no thread can be started, say
             for lost in callback or filter(None, [self.take()]):
                 self.exchange.drop(lost, f"it cannot be started: {error}")
-                log("exception", "callback %s cannot be started", lost.describe())
+                log(
+                    "exception",
+                    "callback_not_started",
+                    "callback %s cannot be started",
+                    lost.describe(),
+                    of=lost,
+                )
             return False
 
     def drop(self, reason: str) -> None:

@@ -228,6 +228,7 @@ def _has_threads() -> bool:
         _is_told = True
         log(
             "warning",
+            "uwsgi_without_threads",
             "uWSGI runs without threads, so callbacks run in close(), and the next request waits"
             ' for them. Start it with --enable-threads, or set ASYNC_AFTER["WSGI_LANE"] to'
             ' "inline" to say that this is wanted.',

@@ -276,7 +276,9 @@ class _End(_Closer):
         try:
             self._end()
         except Exception:
-            log("exception", "ending %s in close() failed", self._ending.exchange.label())
+            exchange = self._ending.exchange
+            message = "ending %s in close() failed"
+            log("exception", "exchange_end_failed", message, exchange.label(), of=exchange)
 
     def _end(self) -> None:
         parent = self._ending.exchange.parent

@@ -115,7 +115,7 @@ async def test_made_up_names_do_not_pile_up(
     for number in range(2500):
         callback.name = f"name{number}"
         runner.slow_step(callback, 1.0)
-    assert len(runner.reports._slow) <= 1000
+    assert len(runner.reports._named) <= 1000
 
 
 @pytest.mark.parametrize(
