@@ -72,7 +72,9 @@ class AfterResponseMiddleware(Wrapper[App]):
         try:
             for callback in self._callbacks:
                 EVERY_RESPONSE.on(exchange, callback)
-            await self.app({**scope, KEY: exchange}, exchange.receive, exchange.send)
+            scope = scope.copy() if type(scope) is dict else {**scope}
+            scope[KEY] = exchange
+            await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             # The server still has to send its error page: at once, and first.
             if exchange.end(error):
@@ -139,7 +141,19 @@ class _AsgiExchange(Exchange):
             size = len(message["body"]) if "body" in message else 0
             last = not message.get("more_body", False)
         elif kind == "http.response.start":
-            await self._start(message)
+            headers = message.get("headers", ())
+            if type(headers) is not list and type(headers) is not tuple:
+                # Any iterable is allowed, and may be iterated only once.
+                headers = list(headers)
+                message = {**message, "headers": headers}
+            # Some apps keep one list, and some middlewares edit it in place.
+            snapshot = tuple(headers)
+            try:
+                await self._send(message)
+            except OSError:
+                self.refuse()
+                raise
+            self.start(message["status"], snapshot, message.get("trailers", False))
             return
         elif kind == "http.response.pathsend":
             last = True
@@ -164,21 +178,6 @@ class _AsgiExchange(Exchange):
                 self.body(size, True)
             raise
         self.body(size, completes)
-
-    async def _start(self, message: Message) -> None:
-        headers = message.get("headers", ())
-        if type(headers) is not list and type(headers) is not tuple:
-            # Any iterable is allowed, and may be iterated only once.
-            headers = list(headers)
-            message = {**message, "headers": headers}
-        # Some apps keep one list, and some middlewares edit it in place.
-        snapshot = tuple(headers)
-        try:
-            await self._send(message)
-        except OSError:
-            self.refuse()
-            raise
-        self.start(message["status"], snapshot, message.get("trailers", False))
 
     async def _trailers(self, message: Message) -> None:
         completes = self.has_trailers and not message.get("more_trailers", False)
