@@ -5,6 +5,7 @@ their sum is the number of the registered callbacks at any time.
 """
 
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -63,8 +64,9 @@ class Books:
         """Since when; ``None`` for those that have been named for it."""
         self._exchanges: set[Exchange] = set()
         """Those with unsettled callbacks, open or ended."""
-        self._dormant: set[Exchange] = set()
-        """Those with callbacks that nobody waits for; some have none any more."""
+        self._dormant: weakref.WeakSet[Exchange] = weakref.WeakSet()
+        """Those with callbacks that nobody waits for; some have none any more.
+        Weakly: they live as long as what is to make their callbacks ready."""
         self._idle: Latch | None = None
         self._changed: Latch | None = None
 
@@ -125,7 +127,7 @@ class Books:
 
     def statistics(self, overdue: int) -> Statistics:
         with self._lock:
-            exchanges = self._exchanges | self._dormant if self._dormant else self._exchanges
+            exchanges = {*self._exchanges, *self._dormant} if self._dormant else self._exchanges
             open_exchanges = sum(not exchange.is_ended for exchange in exchanges)
             return Statistics(open_exchanges, self.waiting, overdue, *self._counts.values())
 

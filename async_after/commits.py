@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from . import hubs
-from .callback import Callback, CallbackState
+from .callback import Callback
 from .exchange import Exchange
 from .waiting import is_in_loop
 
@@ -30,6 +30,11 @@ def add(exchange: Exchange, callback: Callback[Any], on_commit: bool | str) -> N
     """Register it, to become ready when the transaction around this commits; at
     once where there is none. In the thread of the connection."""
     connection = _connection("default" if on_commit is True else str(on_commit))
+    if connection.closed_in_transaction:
+        # Django has dropped the hooks already, and will drop a new one some day.
+        exchange.add(callback, dormant=True)
+        exchange.skip_dormant(callback)
+        return
     if connection.in_atomic_block:
         exchange.add(callback, dormant=True)
         # Robust, as the user's own hooks behind it are not ours to stop.
@@ -70,27 +75,20 @@ class _Hook:
         self._exchange.ready(self._callback)
 
     def __del__(self) -> None:
-        # Of one that has become ready this changes nothing: it is not dormant.
+        if not self._callback._is_dormant:
+            return
         skip = functools.partial(self._exchange.skip_dormant, self._callback)
         try:
-            if self._callback.state is not CallbackState.PENDING:
-                return
-            if _is_in_our_code(sys._getframe(1)):
-                # The garbage collector may run where this thread holds a lock of ours.
-                hubs.start_thread(skip)
-            else:
+            if _is_dropped_by_django(sys._getframe().f_back):
                 skip()
+            else:
+                # The garbage collector runs in the middle of anything, which may
+                # hold locks: ours, or those of the user's instruments.
+                hubs.start_thread(skip)
         except Exception:  # the interpreter is at its end
             pass
 
 
-def _is_in_our_code(frame: FrameType | None) -> bool:
-    """Whether code of ours is at work in this thread. It holds locks for a few
-    calls at most; code of ours further up is only what has called the app."""
-    for _ in range(6):
-        if frame is None:
-            return False
-        if str(frame.f_globals.get("__name__")).startswith(f"{__package__}."):
-            return True
-        frame = frame.f_back
-    return False
+def _is_dropped_by_django(frame: FrameType | None) -> bool:
+    """Whether ``rollback()``, ``savepoint_rollback()`` or ``close()`` has just done it."""
+    return frame is not None and frame.f_globals.get("__name__") == "django.db.backends.base.base"

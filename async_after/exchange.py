@@ -129,7 +129,7 @@ class Host(Protocol):
         """An ended exchange has callbacks to claim. Any thread may call."""
 
     def resume(self, exchange: "Exchange") -> None:
-        """The same; it was not ready in time. Any thread may call."""
+        """The same, in the thread of what has made one ready, behind the end."""
 
     def watch(self, exchange: "Exchange", callback: Callback[Any]) -> None:
         """The exchange has ended: make this callback ready when the response is
@@ -337,8 +337,10 @@ class Exchange(Record):
             return
         if awaits_delivery:
             self.host.watch(self, callback)
-        elif is_claimable:
+        elif is_claimable and outcome is None:
             self.host.resume(self)
+        elif is_claimable:
+            self.host.dispatch(self)
         else:
             self.host.queued(self)
 
@@ -549,10 +551,10 @@ class Exchange(Record):
         """Opens when the exchange has ended and no callback is left, but for dormant ones."""
         registry = self._registry or self._make_registry()
         with registry.lock:
-            latch = registry.latch
-            if latch is None:
-                latch = registry.latch = Latch()
             is_idle = self._is_ended and not registry.awake
+            latch = registry.latch or Latch()
+            if not is_idle:
+                registry.latch = latch
         if is_idle:
             latch.open()
         return latch

@@ -53,7 +53,6 @@ class InlineDispatcher(Dispatcher):
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False
-        self._thread = threading.get_ident()
         self._parent = current_exchange.get()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -76,8 +75,8 @@ class InlineDispatcher(Dispatcher):
         later.dispatch(exchange, give_way=give_way)
 
     def resume(self, exchange: Exchange) -> None:
-        # A commit runs its hooks where it is: a test's transaction is seen there alone.
-        if self._is_over and self._thread == threading.get_ident() and not is_in_loop():
+        # A commit runs its hooks where it is, and a test's transaction is seen there alone.
+        if self._is_over and not is_in_loop():
             self._is_over = False
             self.run(exchange)
         else:

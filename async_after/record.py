@@ -138,6 +138,11 @@ class Record:
         return self._is_complete
 
     @property
+    def has_body_begun(self) -> bool:
+        """Whether the server has accepted a body message."""
+        return self._first_byte_at is not None
+
+    @property
     def is_ended(self) -> bool:
         return self._is_ended
 

@@ -14,8 +14,9 @@ from typing import Any, get_args
 
 from asgiref.sync import iscoroutinefunction
 
-from . import hubs
+from . import hubs, probes
 from .conf import WsgiLane
+from .delivery import Connection
 from .exchange import KEY, Exchange, current_exchange, inside
 from .outcome import Outcome
 from .runner import Runner
@@ -72,7 +73,8 @@ class AfterResponseMiddleware(Wrapper[App]):
             return self._nested(outer, environ, start_response)
         lane = lane_of(self.runner, self._lane)
         parent = current_exchange.get()
-        exchange = Exchange(lane.host, environ["REQUEST_METHOD"], path_of(environ), parent)
+        exchange = _WsgiExchange(lane.host, environ["REQUEST_METHOD"], path_of(environ), parent)
+        exchange.environ = environ
         environ[KEY] = exchange
         response = _Response(exchange, lane, start_response)
         files = Files(environ)
@@ -102,10 +104,23 @@ class AfterResponseMiddleware(Wrapper[App]):
             return self.app(environ, start_response)
 
 
+class _WsgiExchange(Exchange):
+    """An exchange that knows its connection as long as ``close()`` has not returned."""
+
+    __slots__ = ("environ",)
+
+    environ: Environ | None
+
+    def _connection(self) -> Connection | None:
+        # Later the environ, or its socket, may be another request's.
+        environ = self.environ if self.has_body_begun else None
+        return None if environ is None else probes.of_environ(environ)
+
+
 class _Response:
     """What the server and the app tell of one response."""
 
-    def __init__(self, exchange: Exchange, lane: Lane, start_response: StartResponse) -> None:
+    def __init__(self, exchange: _WsgiExchange, lane: Lane, start_response: StartResponse) -> None:
         self.exchange = exchange
         self.is_started = False
         self._lane = lane
@@ -162,7 +177,9 @@ class _Response:
                 self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        if self.exchange.end(error):
+        has_callbacks = self.exchange.end(error)
+        self.exchange.environ = None
+        if has_callbacks:
             self._lane.run(self.exchange)
         else:
             self._lane.finish(self.exchange)
@@ -170,6 +187,7 @@ class _Response:
     def end_soon(self, error: BaseException | None) -> None:
         """Control goes back to the server without ``close()``. Any thread may call."""
         self.forget_unsent()
+        self.exchange.environ = None
         if self.exchange.end(error):
             self._lane.run_soon(self.exchange)
         else:
