@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .results import Curve, Figure
 from .stats import Estimate
 
 _PACKAGES = ("asgiref", "django", "starlette", "uvicorn", "httptools", "h11", "uvloop")
@@ -21,6 +22,9 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    """The same as data."""
+    curves: Sequence[Curve] = ()
 
     def render(self) -> str:
         lines = [self.columns, *self.rows]
