@@ -1,13 +1,12 @@
-"""``INSTALLED_APPS = ["async_after"]`` turns on the check of the settings."""
+"""``INSTALLED_APPS = ["async_after"]`` turns on the system checks."""
 
 from django.apps import AppConfig
-from django.core import checks
 
-from .django.checks import check_settings
+from .django.checks import register_all
 
 
 class AsyncAfterConfig(AppConfig):
     name = "async_after"
 
     def ready(self) -> None:
-        checks.register(check_settings)
+        register_all()

@@ -1,14 +1,176 @@
-"""System checks, with ids that stay."""
+"""System checks. Their ids stay as they are: users silence them by id.
 
+Most ``manage.py`` commands run them, so they are quick and import nothing of
+the project. None raises, whatever the settings look like. A false alarm is
+worse than a missed one: of what they cannot know they say nothing.
+"""
+
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
+from django.core import checks
 from django.core.checks import CheckMessage, Error
 
 from .. import conf
+from . import applications
+from .applications import MIDDLEWARE
+
+TAG = "async_after"
+
+_KILLED_AFTER = 30
+"""Seconds: gunicorn's ``graceful_timeout`` and Kubernetes' ``terminationGracePeriodSeconds``."""
+
+_REPLACES_404 = (
+    "replaces responses with status 404: callbacks of the view then run before the response is"
+    " sent, with a wrong outcome"
+)
+HARMFUL_OUTSIDE = {
+    "django.middleware.http.ConditionalGetMiddleware": (
+        "answers 304 or 412 with a response of its own: callbacks of the view then run before that"
+        " is sent, with a wrong outcome"
+    ),
+    "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware": _REPLACES_404,
+    "django.contrib.redirects.middleware.RedirectFallbackMiddleware": _REPLACES_404,
+    "wagtail.contrib.redirects.middleware.RedirectMiddleware": _REPLACES_404,
+    "django.middleware.gzip.GZipMiddleware": (
+        "compresses streaming responses, whose outcome then counts the bytes before compression"
+    ),
+}
+"""What may not be outside of our middleware where that ends the exchange.
+
+The rest of Django's leaves us the response that the view has made, or (common,
+locale) replaces it only where there is no view. The cache's pickles our closers
+to nothing, and where it answers, no view has registered anything.
+"""
+
+
+def register_all() -> None:
+    for check in (check_settings, check_protocol, check_wrapping, check_order, check_uwsgi):
+        checks.register(check, TAG)
+    # A server may have been told to wait longer: not for every command.
+    checks.register(check_shutdown, TAG, deploy=True)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """``async_after.E001``: something in the setting ``ASYNC_AFTER`` is wrong."""
-    return [Error(problem, id="async_after.E001") for problem in conf.problems()]
+    """E001: something in the setting ``ASYNC_AFTER`` is wrong."""
+    hint = (
+        f"Correct ASYNC_AFTER in {_settings_module()}. What is left out of it has its default; the"
+        ' README lists all keys under "Settings".'
+    )
+    return [Error(problem, hint=hint, id="async_after.E001") for problem in conf.problems()]
+
+
+def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E002: an application is wrapped for the other protocol."""
+    found: list[CheckMessage] = []
+    for ours, other in (("WSGI", "ASGI"), ("ASGI", "WSGI")):
+        path = applications.path_in(f"{ours}_APPLICATION")
+        wrapper = f"async_after.{other.lower()}"
+        if applications.wrapper_of(path) != wrapper:
+            continue
+        message = (
+            f"{ours}_APPLICATION, {path}, is wrapped in {wrapper}.AfterResponseMiddleware, which"
+            f" serves {other} only."
+        )
+        hint = (
+            f"In the module {path.rpartition('.')[0]} wrap get_{ours.lower()}_application() in the"
+            f" AfterResponseMiddleware of async_after.{ours.lower()}."
+        )
+        found.append(Error(message, hint=hint, id="async_after.E002"))
+    return found
+
+
+def check_wrapping(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W001: nothing opens an exchange for the requests."""
+    if any(applications.is_middleware(path) is not False for path in applications.middleware()):
+        return []
+    modules = applications.unwrapped()
+    if not modules:
+        return []
+    message = (
+        f'after_response() has no response to wait for in a view: "{MIDDLEWARE}" is not in'
+        f" MIDDLEWARE, and no application is wrapped in {' or '.join(modules)}."
+    )
+    hint = (
+        f'Put "{MIDDLEWARE}" first in MIDDLEWARE in {_settings_module()}. Or wrap the application'
+        " where your server finds it: in asgi.py"
+        " `from async_after.asgi import AfterResponseMiddleware` and"
+        " `application = AfterResponseMiddleware(get_asgi_application())`, in wsgi.py the same with"
+        " async_after.wsgi and get_wsgi_application. If it is wrapped elsewhere, put"
+        ' "async_after.W001" into SILENCED_SYSTEM_CHECKS.'
+    )
+    return [checks.Warning(message, hint=hint, id="async_after.W001")]
+
+
+def check_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W002: the Django middleware ends the exchange, and one outside of it does harm.
+
+    With a wrapper around the application it only labels the exchange, and may
+    stand anywhere.
+    """
+    harms: dict[str, str] = {}
+    is_ours: bool | None = False
+    ours = ""
+    for path in applications.middleware():
+        is_ours = applications.is_middleware(path)
+        if is_ours is not False:
+            ours = path
+            break
+        for name in applications.classes_of(path):
+            if name in HARMFUL_OUTSIDE:
+                harms[path] = HARMFUL_OUTSIDE[name]
+    if not (harms and is_ours) or applications.unwrapped() is None:
+        return []
+    return [
+        checks.Warning(
+            f"{path} stands before {ours} and {harm}.",
+            hint=f'Put "{ours}" first in MIDDLEWARE in {_settings_module()}.',
+            id="async_after.W002",
+        )
+        for path, harm in harms.items()
+    ]
+
+
+def check_shutdown(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W003, for ``check --deploy``: a server may kill before the shutdown is over."""
+    if conf.problems():
+        return []
+    seconds = conf.setting("wait_timeout") + conf.setting("close_timeout")
+    if seconds < _KILLED_AFTER:
+        return []
+    message = (
+        f"WAIT_TIMEOUT and CLOSE_TIMEOUT in ASYNC_AFTER are {seconds:g} s together. gunicorn and"
+        f" Kubernetes kill after {_KILLED_AFTER} s unless told otherwise: callbacks are lost then,"
+        " and not named."
+    )
+    hint = (
+        f"Make them less than {_KILLED_AFTER} together in ASYNC_AFTER in {_settings_module()}. Or"
+        " let the server wait longer than both (gunicorn's graceful_timeout, Kubernetes'"
+        ' terminationGracePeriodSeconds), and put "async_after.W003" into SILENCED_SYSTEM_CHECKS.'
+    )
+    return [checks.Warning(message, hint=hint, id="async_after.W003")]
+
+
+def check_uwsgi(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W004: we are in a uWSGI that runs no thread between requests (see ``wsgi_lanes``)."""
+    options = getattr(sys.modules.get("uwsgi"), "opt", None)
+    if not isinstance(options, dict) or options.get("enable-threads") or options.get("threads"):
+        return []
+    if conf.problems() or conf.setting("wsgi_lane") == "inline":
+        return []
+    message = (
+        "uWSGI runs without threads: callbacks run in close(), and the next request of the worker"
+        " waits for them."
+    )
+    hint = (
+        "Start uWSGI with --enable-threads (`enable-threads = true` in its .ini file). Or write"
+        f' "WSGI_LANE": "inline" into ASYNC_AFTER in {_settings_module()} to say that this is'
+        " wanted."
+    )
+    return [checks.Warning(message, hint=hint, id="async_after.W004")]
+
+
+def _settings_module() -> str:
+    return applications.path_in("SETTINGS_MODULE") or "the settings"
