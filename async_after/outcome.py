@@ -25,6 +25,13 @@ class Completion(Enum):
     """The app raised, or returned without completing its response."""
 
 
+def on_one_line(text: str | None) -> str | None:
+    """A path as a log may show it: a line break in it would forge a line."""
+    if text is None or text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
     """What became of one response: a sealed record that never changes.
@@ -98,7 +105,7 @@ class Outcome:
     def __repr__(self) -> str:
         error = type(self.error).__name__ if self.error is not None else None
         return (
-            f"<Outcome {self.completion.name} status={self.status} {self.method} {self.path}"
-            f" body_bytes={self.body_bytes} error={error} duration={self.duration:.6f}"
+            f"<Outcome {self.completion.name} status={self.status} {self.method}"
+            f" {on_one_line(self.path)} body_bytes={self.body_bytes} error={error} duration={self.duration:.6f}"
             f" {self.delivery.name}>"
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from .delivery import Connection, Delivery
-from .outcome import Completion, Outcome
+from .outcome import Completion, Outcome, on_one_line
 
 # RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
 _BODILESS = frozenset({204, 304})
@@ -221,8 +221,8 @@ class Record:
         if self.method is None and self.path is None:
             return "exchange_scope()"
         status = "no response" if self.status is None else self.status
-        return f"{self.method} {self.path} ({status})"
+        return f"{self.method} {on_one_line(self.path)} ({status})"
 
     def values(self) -> dict[str, object]:
         """The same by name."""
-        return {"method": self.method, "path": self.path, "status": self.status}
+        return {"method": self.method, "path": on_one_line(self.path), "status": self.status}

@@ -96,3 +96,23 @@ async def test_a_shutdown(make_runner: MakeRunner, caplog: pytest.LogCaptureFixt
     assert {values["callback"] for values in dropped} == {"first", "second"}
     assert all("wait_timeout" in values["reason"] for values in dropped)
     assert of(caplog.records, "shutdown_lost")["dropped"] == 2
+
+
+async def test_a_path_cannot_forge_a_line(
+    make_runner: MakeRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = make_runner()
+
+    def fail() -> None:
+        raise ValueError
+
+    path = "/x\nERROR forged\x1b[31m/caf\xe9"
+    exchange = loop_exchange(runner, path)
+    with responding(exchange):
+        after_response(fail)
+    await runner.drain(DEADLINE)
+    values = of(caplog.records, "callback_failed")
+    assert values["path"] == "/x\\nERROR forged\\x1b[31m/caf\xe9"
+    assert values["message"].isprintable()
+    assert exchange.sealed.path == path
+    assert repr(exchange.sealed).isprintable()
