@@ -106,6 +106,6 @@ class Outcome:
         error = type(self.error).__name__ if self.error is not None else None
         return (
             f"<Outcome {self.completion.name} status={self.status} {self.method}"
-            f" {on_one_line(self.path)} body_bytes={self.body_bytes} error={error} duration={self.duration:.6f}"
-            f" {self.delivery.name}>"
+            f" {on_one_line(self.path)} body_bytes={self.body_bytes} error={error}"
+            f" duration={self.duration:.6f} {self.delivery.name}>"
         )

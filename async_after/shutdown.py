@@ -68,8 +68,14 @@ class Shutdown:
     async def aclose(self, wait_timeout: float) -> None:
         closing, dropped = self._begin(wait_timeout)
         books = self._parts.books
+        deadline = time.monotonic() + wait_timeout
         try:
-            if not await books.wait_until(self._is_over, wait_timeout):
+            is_over = await books.wait_until(self._is_over, wait_timeout)
+            self._shut(closing)
+            if is_over:
+                # What has begun in this very moment still has its time.
+                is_over = await books.wait_until(self._is_over, deadline - time.monotonic())
+            if not is_over:
                 self._give_up(closing)
                 await books.wait_until(self._is_over, self._parts.close_timeout)
         finally:
@@ -112,8 +118,13 @@ class Shutdown:
         for exchange in (*books.exchanges(), *books.dormant()):
             # Scopes, which are not closed at any other time, too.
             exchange.host.is_closing = True
+        deadline = time.monotonic() + wait_timeout
         try:
-            if not books.wait_idle_in_thread(wait_timeout):
+            is_over = books.wait_idle_in_thread(wait_timeout)
+            self._shut(closing)
+            if is_over:
+                is_over = books.wait_idle_in_thread(max(0.0, deadline - time.monotonic()))
+            if not is_over:
                 self._give_up(closing)
                 books.wait_idle_in_thread(self._parts.close_timeout)
         finally:
@@ -147,11 +158,17 @@ class Shutdown:
         """The exchanges that are being closed, and have unsettled callbacks."""
         return [e for e in self._parts.books.exchanges() if e.host.is_closing]
 
+    def _shut(self, closing: list[Dispatcher]) -> None:
+        """Nothing begins any more."""
+        for dispatcher in closing:
+            dispatcher.is_shut = True
+        for exchange in self._parts.books.dormant():
+            if exchange.host.is_closing:
+                _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
+
     def _give_up(self, closing: list[Dispatcher]) -> None:
         """Drop what waits, and cancel what runs."""
         limit = f"within wait_timeout={self._parts.wait_timeout:g} s"
-        for dispatcher in closing:
-            dispatcher.is_shut = True
         reason = f"shutdown: it had not started {limit}"
         for exchange in self._left():
             _drop(exchange, exchange.pending(), reason)
@@ -163,16 +180,12 @@ class Shutdown:
 
     def _end(self, closing: list[Dispatcher], dropped_before: int) -> None:
         """Nothing is waited for any more."""
-        for exchange in self._parts.books.dormant():
-            if exchange.host.is_closing:
-                _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
+        self._shut(closing)
         if self._left():
             self._give_up(closing)
             reason = "shutdown: it had not ended when the time was up"
             for exchange, callback in self._running_of(self._left()):
                 exchange.host.give_up(callback, CallbackState.DROPPED, reason)
-        for dispatcher in closing:
-            dispatcher.is_shut = True
         parts = self._parts
         parts.room.losses.say_rest()
         parts.reports.losses.say_rest()
