@@ -435,6 +435,7 @@ class Exchange(Record):
             if callback._state is not CallbackState.PENDING:
                 return False
             registry.handed.pop(callback, None)
+            registry.unready.pop(callback, None)
             self._begin(callback)
             return True
 

@@ -92,10 +92,12 @@ class InlineDispatcher(Dispatcher):
         """Run them in this thread, and coroutine functions in a loop whose
         thread-sensitive calls come back to this thread."""
         exchange.parent = self._parent  # for the deadlock guard
+        # Whether plain functions come back to this thread from a loop of our own.
+        comes_back = not is_in_loop() and not hubs.is_patched()
         try:
             while pending := exchange.pending():
-                if any(callback.options.concurrent for callback in pending):
-                    # Side by side: one may wait for another.
+                if any(c.options.concurrent or (c.is_async and comes_back) for c in pending):
+                    # Side by side: one may wait for another, which it may register itself.
                     self._in_own_loop(self._arun_units, exchange, ThreadSensitivity())
                 else:
                     self._run_units(self._claim(exchange))

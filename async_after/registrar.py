@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overlo
 
 from asgiref.sync import sync_to_async
 
-from . import commits, conf
+from . import commits, conf, interception
 from .callback import Callback, Options, Task, name_of
 from .exchange import KEY, Exchange, NoActiveExchange, current_exchange, key_holder
 from .kinds import is_async, refuse_lane
@@ -75,10 +75,14 @@ class _Registrar:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        can_be_held: bool = True,
     ) -> Callback[Any]:
         task = Task(func, args, kwargs, copy_context(), threading.get_ident())
         callback: Callback[Any] = Callback(exchange, name, self._options, is_coroutine, task)
-        if self._options.on_commit:
+        if interception.interceptors:
+            interception.add(exchange, callback, can_be_held=can_be_held)
+        elif self._options.on_commit:
             commits.add(exchange, callback, self._options.on_commit)
         else:
             exchange.add(callback)
@@ -190,7 +194,8 @@ class AfterResponseWithOutcome(_Registrar):
     def on(self, exchange: Exchange, func: Callable[[Outcome], Any]) -> Callback[Any]:
         """Register on this exchange. For adapters."""
         name = self._options.name or name_of(func)
-        return self._add(exchange, name, self.check(func), func, (), {})
+        # The app's set-up registers it: tests that capture what a view does let it run.
+        return self._add(exchange, name, self.check(func), func, (), {}, can_be_held=False)
 
 
 class AsyncAfterResponse(_Registrar):

@@ -29,14 +29,14 @@ def of(records: list[logging.LogRecord], event: str) -> dict[str, Any]:
 
 def logged_events() -> set[str]:
     """Those that the source names, in the calls of ``log``."""
-    found = set()
+    found: set[str] = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or ast.unparse(node.func) != "log":
                 continue
             event = node.args[1]
             assert isinstance(event, ast.Constant), f"{path}:{node.lineno}"
-            found.add(event.value)
+            found.add(str(event.value))
     return found
 
 

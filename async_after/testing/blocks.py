@@ -1,0 +1,67 @@
+"""What the testing tools have in common: blocks that are entered, or decorate a test."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from .. import interception
+from ..interception import Interceptor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Block(Interceptor):
+    """It is entered once at a time. Subclasses have ``__enter__`` and ``__aenter__``."""
+
+    def __init__(self) -> None:
+        self._is_entered = False
+
+    def _enter(self) -> None:
+        if self._is_entered:
+            raise RuntimeError(f"this {type(self).__name__}() is active already: make another one")
+        self._is_entered = True
+        interception.enter(self)
+
+    def _leave(self) -> None:
+        interception.leave(self)
+        self._is_entered = False
+
+    def _copy(self) -> Any:
+        """Another one with the same parameters, for one call of a decorated function."""
+        return type(self)()
+
+    def __call__(self, func: F) -> F:
+        """Decorate a test function or method, plain or ``async def``."""
+        if (
+            isinstance(func, type)
+            or inspect.isgeneratorfunction(func)
+            or inspect.isasyncgenfunction(func)
+        ):
+            raise TypeError(
+                f"{type(self).__name__}() decorates functions and coroutine functions, not"
+                f" {func!r}: use it as a block there"
+            )
+        if inspect.iscoroutinefunction(func):
+
+            @functools.wraps(func)
+            async def await_inside(*args: Any, **kwargs: Any) -> Any:
+                async with self._copy():
+                    return await func(*args, **kwargs)
+
+            return cast(F, await_inside)
+
+        @functools.wraps(func)
+        def call_inside(*args: Any, **kwargs: Any) -> Any:
+            with self._copy():
+                return func(*args, **kwargs)
+
+        return cast(F, call_inside)
+
+
+def raise_all(errors: list[BaseException]) -> None:
+    """One as it is, several as an ``ExceptionGroup``."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup(f"{len(errors)} callbacks went wrong", errors)
