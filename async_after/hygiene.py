@@ -44,10 +44,10 @@ def close_old_connections(*, are_ours: bool = True) -> None:
         connection.close_at = close_at
         if are_ours:
             _check_before_use(connection)
-            if connection.closed_in_transaction and not _here.sessions:
-                # A callback has left an atomic() block entered. Django waits for
-                # the block's end before it connects again; that will not come.
-                del sys.modules["django.db"].connections[connection.alias]
+        if connection.closed_in_transaction and not _here.sessions:
+            # A callback has left an atomic() block entered. Django waits for
+            # the block's end before it connects again; that will not come.
+            del sys.modules["django.db"].connections[connection.alias]
 
 
 def begin_session() -> None:

@@ -53,6 +53,7 @@ class InlineDispatcher(Dispatcher):
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False
+        self._ended_in_loop = False
         self._parent = current_exchange.get()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -84,8 +85,10 @@ class InlineDispatcher(Dispatcher):
 
     def _later(self) -> Dispatcher:
         """Who runs what is late."""
-        if is_in_loop():
+        if self._ended_in_loop and is_in_loop():
             return self._runner.dispatcher(asyncio.get_running_loop())
+        # That of async_to_sync, in which an async view runs under Django's Client,
+        # ends at once.
         return self._runner.thread_dispatcher()
 
     def run(self, exchange: Exchange) -> None:
@@ -170,6 +173,7 @@ class InlineDispatcher(Dispatcher):
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         """What comes now is late, and the runner's."""
+        self._ended_in_loop = is_in_loop()
         self._is_over = True
         exchange.parent = None
         if exchange.pending():
