@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -42,10 +43,21 @@ class Config:
     has_health_checks: bool = False
     is_wrapped: bool = True
     max_threads: int = 3
+    server: str = "uvicorn"
+    """Or "waitress", for WSGI."""
+    wsgi_lane: str = "threads"
+    is_atomic: bool = False
+    """Whether the settings say ATOMIC_REQUESTS."""
+    has_other: bool = False
+    """Whether there is a second database, "other"."""
+    number: int = 0
+    """Other than 0: a process that no other test uses, and that may end."""
 
     def __str__(self) -> str:
         parts = [self.vendor, "pool" if self.pool else str(self.max_age)]
         parts += [] if self.is_wrapped else ["alone"]
+        parts += [] if self.server == "uvicorn" else [self.server]
+        parts += [] if self.wsgi_lane == "threads" else [self.wsgi_lane]
         return "-".join(parts)
 
     def alone(self) -> "Config":
@@ -79,11 +91,22 @@ class Ended:
 class Request:
     """One that has its response."""
 
-    def __init__(self, site: "Site", ident: str, response: Any) -> None:
+    def __init__(self, site: "Site", ident: str, response: Any, target: str = "") -> None:
+        self.target = target
         self._site = site
         self._ident = ident
         self.response = response
         self._ended: list[Ended] | None = None
+
+    @property
+    def states(self) -> list[str]:
+        """Of its callbacks, as they are now."""
+        states: list[str] = self._site.get(f"/states/{self._ident}?collect=1")["states"]
+        return states
+
+    def let(self, how: str) -> None:
+        """Let the transaction end that has outlived it: "commit", "rollback" or "close"."""
+        self._site.get(f"/let/{self._ident}/{how}")
 
     @property
     def ended(self) -> list[Ended]:
@@ -113,22 +136,18 @@ class Site:
         self._log = directory / f"{number}-{config}.stderr"
         self._idents = count(1)
         self._server = server
-        self._name = str(directory / f"{number}.sqlite3")
-        database: dict[str, Any]
-        if server is None:
-            database = {"ENGINE": "django.db.backends.sqlite3", "NAME": self._name}
-            database["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
-        else:
-            self._name = server.new_database()
-            database = server.settings(self._name)
-            database["OPTIONS"] = {"pool": dict(config.pool)} if config.pool else {}
-        database["CONN_MAX_AGE"] = config.max_age
-        database["CONN_HEALTH_CHECKS"] = config.has_health_checks
+        databases = {
+            alias: self._new_database(directory / f"{number}-{alias}.sqlite3")
+            for alias in ("default", "other")
+            if alias == "default" or config.has_other
+        }
+        self._name = databases["default"]["NAME"]
+        wanted = {**asdict(config), "databases": databases}
         with self._log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.django.dbsite"],
                 cwd=ROOT,
-                env={**os.environ, VARIABLE: json.dumps({**asdict(config), "database": database})},
+                env={**os.environ, VARIABLE: json.dumps(wanted)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -138,6 +157,20 @@ class Site:
         except BaseException:
             self.stop()
             raise
+
+    def _new_database(self, file: Path) -> dict[str, Any]:
+        """An entry for Django's DATABASES."""
+        database: dict[str, Any]
+        if self._server is None:
+            database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(file)}
+            database["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
+        else:
+            database = self._server.settings(self._server.new_database())
+            database["OPTIONS"] = {"pool": dict(self.config.pool)} if self.config.pool else {}
+        database["CONN_MAX_AGE"] = self.config.max_age
+        database["CONN_HEALTH_CHECKS"] = self.config.has_health_checks
+        database["ATOMIC_REQUESTS"] = self.config.is_atomic
+        return database
 
     def _read_port(self) -> int:
         output = self._process.stdout
@@ -152,16 +185,31 @@ class Site:
 
     # What it is asked.
 
-    def get(self, target: str) -> Any:
-        client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._port
+
+    def get(self, target: str, status: int = 200) -> Any:
+        client = http.client.HTTPConnection(*self.address, timeout=DEADLINE)
         try:
             client.request("GET", target)
             response = client.getresponse()
             body = response.read()
         finally:
             client.close()
-        assert response.status == 200, f"{response.status} {body[-2000:]!r}\n{self.report()}"
-        return json.loads(body)
+        assert response.status == status, f"{response.status} {body[-2000:]!r}\n{self.report()}"
+        return json.loads(body) if status == 200 else None
+
+    def visit(self, path: str, status: int = 200) -> Request:
+        """A request to ``path`` and the name of the request behind it."""
+        request = self.future(path)
+        request.response = self.get(request.target, status)
+        return request
+
+    def future(self, path: str) -> Request:
+        """One that is still to be sent."""
+        ident = f"r{next(self._idents)}"
+        return Request(self, ident, None, f"{path}/{ident}")
 
     def start(self, kind: str, *do: str, orm: bool = False, concurrent: bool = False) -> Request:
         """One request to the ``sync`` or the ``async`` view, which registers these."""
@@ -217,8 +265,12 @@ class Site:
 
     # Its end.
 
-    def terminate(self) -> None:
-        self._process.terminate()
+    def terminate(self, sign: signal.Signals = signal.SIGTERM) -> None:
+        self._process.send_signal(sign)
+
+    def wait(self) -> int:
+        """Until its process has ended; its exit code."""
+        return self._process.wait(DEADLINE)
 
     def stop(self) -> None:
         """End the process, whatever it takes."""

@@ -2,13 +2,14 @@
 
 import threading
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
 from django.core.cache import caches
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpRequest, JsonResponse
 
-from async_after import Callback, after_response
+from async_after import Callback, after_response, get_runner
 
 from . import work
 from .caches import clients
@@ -37,6 +38,7 @@ def _register(request: HttpRequest, ident: str, rows: int | None) -> JsonRespons
     return JsonResponse({"rows": rows, "client": cache.number})
 
 
+@transaction.non_atomic_requests
 async def ended(request: HttpRequest, ident: str) -> JsonResponse:
     """Wait for the callbacks of another request; what became of each."""
     found = []
@@ -55,9 +57,11 @@ async def ended(request: HttpRequest, ident: str) -> JsonResponse:
     return JsonResponse({"callbacks": found})
 
 
+@transaction.non_atomic_requests
 async def state(request: HttpRequest) -> JsonResponse:
     # Any: only PostgreSQL's wrapper has a pool.
     pool = getattr(connection, "pool", None)
+    statistics = get_runner().statistics()
     return JsonResponse(
         {
             "workers": sum(
@@ -65,5 +69,6 @@ async def state(request: HttpRequest) -> JsonResponse:
             ),
             "clients": [{"number": c.number, "closed": c.closed} for c in clients],
             "pool": None if pool is None else pool.get_stats(),
+            "statistics": {**asdict(statistics), "registered": statistics.registered},
         }
     )
