@@ -200,14 +200,20 @@ class _Response:
         if exchange.body_bytes == 0 and exchange.status is not None:
             exchange.start(exchange.status, ())
 
-    def sees_disconnect(self) -> bool:
-        """Whether the server closes it because the client is gone.
+    def sees_end(self) -> bool:
+        """Whether the server closes it for another reason than its being complete.
 
         Nothing says so, but on most servers ``close()`` is called while what
-        the socket has raised passes by.
+        the socket has raised passes by: the client is gone. Or what is to end
+        the server's thread: gunicorn's timeout raises ``SystemExit`` in it.
         """
         error = sys.exception()
-        return isinstance(error, OSError) and error is not self._error_before
+        if error is self._error_before:
+            return False
+        if isinstance(error, OSError):
+            self.exchange.refuse()
+            return True
+        return not isinstance(error, Exception | GeneratorExit | None)
 
 
 class _Body(Iterator[bytes]):
@@ -258,8 +264,8 @@ class _Body(Iterator[bytes]):
         exchange = self._exchange
         if self._error is not None:
             return
-        if self._response.sees_disconnect():
-            exchange.refuse()
+        if self._response.sees_end():
+            pass
         elif self._steps is not None and not self._response.is_started:
             pass  # the server has to say what it thinks of that
         elif self._is_exhausted or exchange.is_bodiless or exchange.has_all_bytes():
@@ -289,7 +295,8 @@ class _CloseFile:
         response, self.response = self.response, None
         close, self._close = self._close, None
         if response is not None:
-            response.exchange.body(None, completes=True)
+            if not response.sees_end():
+                response.exchange.body(None, completes=True)
             response.close(close)
 
     def __del__(self) -> None:
