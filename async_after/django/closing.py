@@ -17,13 +17,14 @@ from django.http.response import HttpResponseBase
 from .. import hubs
 from ..exchange import Exchange, current_exchange
 from ..instrumentation import log
+from ..wsgi_environ import WsgiExchange
 from .places import Place
 
 
 class Ending:
     """Ends one exchange, once, whoever comes first: the body or ``close()``."""
 
-    def __init__(self, exchange: Exchange, place: Place) -> None:
+    def __init__(self, exchange: WsgiExchange, place: Place) -> None:
         self.exchange = exchange
         self.place = place
         self.error: BaseException | None = None
@@ -182,6 +183,7 @@ class _SyncSteps(_Steps, Iterator[Any]):
         except StopIteration:
             self.is_exhausted = True
             self._ending.thread = _thread.get_ident()
+            self._content = iter(())  # it refers to the response, and that to this
             raise
         except BaseException as error:
             # The server does not have it yet; it will call close().
@@ -204,6 +206,7 @@ class _AsyncSteps(_Steps, AsyncIterator[Any]):
             part = await self._content.__anext__()
         except StopAsyncIteration:
             self.is_exhausted = True
+            self._content = _one_by_one(())  # it refers to the response, and that to this
             if not self._ending.place.is_server:
                 # Test clients call close() on the loop, where it cannot wait.
                 self._exchange.complete()
@@ -281,11 +284,14 @@ class _End(_Closer):
             log("exception", "exchange_end_failed", message, exchange.label(), of=exchange)
 
     def _end(self) -> None:
-        parent = self._ending.exchange.parent
+        exchange = self._ending.exchange
+        parent = exchange.parent
         try:
             self._complete()
         finally:
             current_exchange.set(parent)
+            if not exchange.is_ended:
+                exchange.environ = getattr(exchange.request, "environ", None)
             self._ending.end()
 
     def _complete(self) -> None:

@@ -7,6 +7,7 @@ exchange and hangs its end on the response. It should stand first.
 
 import asyncio
 import sys
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,8 +19,10 @@ from django.http.response import HttpResponseBase
 from .. import conf
 from ..exchange import KEY, Exchange, current_exchange, key_holder
 from ..runner import get_runner
+from ..wsgi_environ import WsgiExchange
 from .closing import Ending, hang_on
 from .places import place_of
+from .signals import announce
 
 
 class AfterResponseMiddleware:
@@ -44,19 +47,38 @@ class AfterResponseMiddleware:
         exchange = _keys(request).get(KEY)
         if exchange is None:
             return self._alone(request)
-        exchange.request = request
-        response: HttpResponseBase = self.get_response(request)
-        exchange.response = response
+        is_first = _label(exchange, request)
+        try:
+            response: HttpResponseBase = self.get_response(request)
+        except BaseException:
+            self._see(exchange, request, None, is_first)
+            raise
+        self._see(exchange, request, response, is_first)
         return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         exchange = _keys(request).get(KEY)
         if exchange is None:
             return await self._aalone(request)
-        exchange.request = request
-        response: HttpResponseBase = await self.get_response(request)
-        exchange.response = response
+        is_first = _label(exchange, request)
+        try:
+            response: HttpResponseBase = await self.get_response(request)
+        except BaseException:
+            self._see(exchange, request, None, is_first)
+            raise
+        self._see(exchange, request, response, is_first)
         return response
+
+    def _see(
+        self,
+        exchange: Exchange,
+        request: HttpRequest,
+        response: HttpResponseBase | None,
+        is_first: bool,
+    ) -> None:
+        if is_first:
+            exchange.response = response
+            announce(exchange, type(self), request, lambda: response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """Django calls this with what a view raised, before it becomes a response."""
@@ -67,23 +89,61 @@ class AfterResponseMiddleware:
     # Without a wrapper outside.
 
     def _alone(self, request: HttpRequest) -> HttpResponseBase:
-        ending = _open(request)
+        exchange, ending = _open(request)
         try:
             response: HttpResponseBase = self.get_response(request)
         except BaseException as error:
+            announce(exchange, type(self), request, exchange.seen)
             _fail(ending, error)
             raise
+        if announce(exchange, type(self), request, exchange.seen):
+            exchange.see(response)
         return _close(request, response, ending)
 
     async def _aalone(self, request: HttpRequest) -> HttpResponseBase:
-        ending = _open(request)
+        exchange, ending = _open(request)
         ending.end_with(asyncio.current_task())
         try:
             response: HttpResponseBase = await self.get_response(request)
         except BaseException as error:
+            announce(exchange, type(self), request, exchange.seen)
             _fail(ending, error)
             raise
+        if announce(exchange, type(self), request, exchange.seen):
+            exchange.see(response)
         return _close(request, response, ending)
+
+
+class _Opened(WsgiExchange):
+    """An exchange for want of a wrapper outside.
+
+    Until it ends it refers to a response weakly: one that Django throws away
+    is to be collected at once, which ends the exchange (``closing``).
+    """
+
+    __slots__ = ("_seen",)
+
+    _seen: "weakref.ref[HttpResponseBase] | None"
+
+    def see(self, response: HttpResponseBase) -> None:
+        """Somebody will ask for it."""
+        self._seen = weakref.ref(response)
+
+    def seen(self) -> HttpResponseBase | None:
+        """From its end on, as long as it has callbacks."""
+        return None if self._seen is None else self._seen()
+
+    def end(self, error: BaseException | None = None) -> bool:
+        if not self.is_ended:
+            self.response = self.seen()
+        return super().end(error)
+
+
+def _label(exchange: Exchange, request: HttpRequest) -> bool:
+    """Tell the exchange whose it is; ``False`` if another one in ``MIDDLEWARE`` has."""
+    is_first = exchange.request is not request
+    exchange.request = request
+    return is_first
 
 
 def _keys(request: HttpRequest) -> dict[str, Any]:
@@ -93,16 +153,17 @@ def _keys(request: HttpRequest) -> dict[str, Any]:
     return scope if KEY not in holder and isinstance(scope, dict) and KEY in scope else holder
 
 
-def _open(request: HttpRequest) -> Ending:
+def _open(request: HttpRequest) -> tuple[_Opened, Ending]:
     if "uwsgi" in sys.modules and isinstance(request, WSGIRequest):
         # uWSGI clears that dict, and fills it for the next request.
         request.META = request.environ = {**request.environ}
     place = place_of(request, get_runner())
-    exchange = Exchange(place.host, request.method, request.path, current_exchange.get())
+    exchange = _Opened(place.host, request.method, request.path, current_exchange.get())
+    exchange._seen = exchange.environ = None
     exchange.request = request
     _keys(request)[KEY] = exchange
     current_exchange.set(exchange)
-    return Ending(exchange, place)
+    return exchange, Ending(exchange, place)
 
 
 def _fail(ending: Ending, error: BaseException) -> None:
