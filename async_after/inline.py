@@ -161,7 +161,13 @@ class InlineDispatcher(Dispatcher):
             if not callback.is_async and hubs.is_native():
                 run_in_thread(unit.exchange, callback, inline=True)
             elif not callback.is_async:
-                await in_thread(unit.exchange, callback, inline=True)
+                try:
+                    await in_thread(unit.exchange, callback, inline=True)
+                except RuntimeError:
+                    # It has not run. The thread in which the exchange was opened was that
+                    # of a sync middleware outside, and is gone (AsyncClient).
+                    ThreadSensitivity().apply()
+                    await in_thread(unit.exchange, callback, inline=True)
             if not callback.done():
                 await run_alone(lane, unit, callback)
 

@@ -14,15 +14,22 @@ from typing import Any, get_args
 
 from asgiref.sync import iscoroutinefunction
 
-from . import hubs, probes
+from . import hubs
 from .conf import WsgiLane
-from .delivery import Connection
 from .exchange import KEY, Exchange, current_exchange, inside
 from .outcome import Outcome
 from .runner import Runner
 from .sigterm import drain_on_sigterm
 from .wrapper import EVERY_RESPONSE, Wrapper
-from .wsgi_environ import Environ, Files, Headers, StartResponse, exchange_of, path_of
+from .wsgi_environ import (
+    Environ,
+    Files,
+    Headers,
+    StartResponse,
+    WsgiExchange,
+    exchange_of,
+    path_of,
+)
 from .wsgi_lanes import Lane, lane_of
 
 __all__ = ["AfterResponseMiddleware", "drain_on_sigterm"]
@@ -73,7 +80,7 @@ class AfterResponseMiddleware(Wrapper[App]):
             return self._nested(outer, environ, start_response)
         lane = lane_of(self.runner, self._lane)
         parent = current_exchange.get()
-        exchange = _WsgiExchange(lane.host, environ["REQUEST_METHOD"], path_of(environ), parent)
+        exchange = WsgiExchange(lane.host, environ["REQUEST_METHOD"], path_of(environ), parent)
         exchange.environ = environ
         environ[KEY] = exchange
         response = _Response(exchange, lane, start_response)
@@ -104,23 +111,10 @@ class AfterResponseMiddleware(Wrapper[App]):
             return self.app(environ, start_response)
 
 
-class _WsgiExchange(Exchange):
-    """An exchange that knows its connection as long as ``close()`` has not returned."""
-
-    __slots__ = ("environ",)
-
-    environ: Environ | None
-
-    def _connection(self) -> Connection | None:
-        # Later the environ, or its socket, may be another request's.
-        environ = self.environ if self.has_body_begun else None
-        return None if environ is None else probes.of_environ(environ)
-
-
 class _Response:
     """What the server and the app tell of one response."""
 
-    def __init__(self, exchange: _WsgiExchange, lane: Lane, start_response: StartResponse) -> None:
+    def __init__(self, exchange: WsgiExchange, lane: Lane, start_response: StartResponse) -> None:
         self.exchange = exchange
         self.is_started = False
         self._lane = lane
@@ -177,9 +171,7 @@ class _Response:
                 self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        has_callbacks = self.exchange.end(error)
-        self.exchange.environ = None
-        if has_callbacks:
+        if self.exchange.end(error):
             self._lane.run(self.exchange)
         else:
             self._lane.finish(self.exchange)

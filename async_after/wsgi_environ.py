@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from . import probes
+from .delivery import Connection
 from .exchange import KEY, Exchange
 
 Environ = dict[str, Any]
@@ -73,3 +75,22 @@ class Headers(Iterable[tuple[bytes, bytes]]):
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         for name, value in self._headers:
             yield name.encode("latin-1"), value.encode("latin-1")
+
+
+class WsgiExchange(Exchange):
+    """An exchange that knows its connection while the server is in ``close()``:
+    later the environ, or its socket, may be another request's."""
+
+    __slots__ = ("environ",)
+
+    environ: Environ | None
+
+    def end(self, error: BaseException | None = None) -> bool:
+        try:
+            return super().end(error)
+        finally:
+            self.environ = None
+
+    def _connection(self) -> Connection | None:
+        environ = self.environ if self.has_body_begun else None
+        return None if environ is None else probes.of_environ(environ)

@@ -5,7 +5,7 @@ next to your views, and return LogSuccessResponse where you returned HttpRespons
 *Delivered* goes by what TCP tells: the client's kernel has acknowledged every byte.
 Behind a proxy that is the proxy's. *Not confirmed* means neither yes nor no: a slow
 client, one that closed at once, or a server that shows no connections (README; the
-Django middleware alone sees none). A response out of a cache logs nothing.
+Django middleware alone sees none under ASGI). A response out of a cache logs nothing.
 """
 
 import logging

@@ -1,13 +1,21 @@
 """Django's test clients: callbacks run inline, inside the test's transaction."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest
-from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory, TestCase
+from django.test import (
+    AsyncClient,
+    AsyncRequestFactory,
+    Client,
+    RequestFactory,
+    TestCase,
+    override_settings,
+)
 
 from async_after import CallbackState, Completion, NoActiveExchange, Outcome, after_response
 from async_after.django import AfterResponseMiddleware
@@ -111,6 +119,21 @@ async def test_the_async_client_is_recognised() -> None:
     for enforce in (False, True):
         response: Any = await AsyncClient(enforce_csrf_checks=enforce).get("/async")
         assert is_from_test_client(response.asgi_request)
+
+
+def sync_only(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    return lambda request: get_response(request)
+
+
+@pytest.mark.parametrize("target", ["/sync", "/async"])
+async def test_a_sync_middleware_outside_ours(target: str) -> None:
+    """The thread in which the exchange was opened is gone when its callbacks run."""
+    called: list[str] = []
+    views.todo += [lambda: called.append("first"), lambda: called.append("second")]
+    middleware = [f"{__name__}.sync_only", "async_after.django.AfterResponseMiddleware"]
+    with override_settings(MIDDLEWARE=middleware):
+        await AsyncClient().get(target)
+    assert called == ["first", "second"]
 
 
 def test_callbacks_run_in_the_thread_of_the_client() -> None:
