@@ -251,7 +251,9 @@ def test_a_send_of_another_shape(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "send", [_plain, functools.partial(_plain), _Hostile(), _Cycle().send], ids=repr
+    "send",
+    [_plain, functools.partial(_plain), _Hostile(), _Cycle().send],
+    ids=["function", "partial", "hostile", "method"],
 )
 def test_a_send_of_nobody(send: Any) -> None:
     assert probes.of_send(send) is None
