@@ -3,15 +3,18 @@
 import argparse
 import signal
 import sys
+from pathlib import Path
 
-from . import dispatch, idle, latency, report, soak, starvation
+from . import dispatch, idle, latency, report, report_command, rivals, runs, soak, starvation
 
 _COMMANDS = {
     "latency": latency,
+    "rivals": rivals,
     "idle": idle,
     "dispatch": dispatch,
     "starvation": starvation,
     "soak": soak,
+    "report": report_command,
 }
 
 
@@ -26,16 +29,23 @@ def main() -> int:
             description=described,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--quick", action="store_true", help="10 to 30 s, wider intervals")
+        command.add_argument("--quick", action="store_true", help="faster, with wider intervals")
         command.add_argument("--seed", type=int, default=1, help="of what is random (default 1)")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write what is found here")
+        command.set_defaults(commands=tuple(_COMMANDS))
         module.add_arguments(command)
     args = parser.parse_args()
-    # A plain SIGTERM would skip the clean-up that ends the servers.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    print(report.machine())
+    # A plain SIGTERM would skip the clean-up that ends the servers, and a shell
+    # that starts this in the background has SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    print(report.machine(), flush=True)
     try:
-        for table in _COMMANDS[args.command].run(args):
-            print("\n" + table.render(), flush=True)
+        with runs.recorded(args.command, args) as run:
+            for table in _COMMANDS[args.command].run(args):
+                run.tables.append(table)
+                print("\n" + table.render(), flush=True)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -27,18 +27,21 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._parser = httptools.HttpResponseParser(self)
         self._is_complete = False
-        self._body = b""
+        self._body: list[bytes] = []
 
     def __enter__(self) -> "Connection":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     # What the parser calls.
 
     def on_body(self, data: bytes) -> None:
-        self._body += data
+        self._body.append(data)
 
     def on_message_complete(self) -> None:
         self._is_complete = True
@@ -46,7 +49,7 @@ class Connection:
     def complete(self, sent: bytes) -> float:
         """Seconds from sending a request to its complete response."""
         self._is_complete = False
-        self._body = b""
+        self._body = []
         began = perf_counter()
         self._socket.sendall(sent)
         while not self._is_complete:
@@ -70,4 +73,4 @@ class Connection:
     def get(self, path: str) -> bytes:
         """The body of a response, when time does not matter."""
         self.complete(request(path))
-        return self._body
+        return b"".join(self._body)

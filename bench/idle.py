@@ -16,6 +16,7 @@ from statistics import median
 from async_after.asgi import AfterResponseMiddleware, App, Message, Receive, Scope, Send
 
 from .report import Table, interval, verdict
+from .results import Figure
 from .stats import estimate, ratios
 
 AIM = 1.5
@@ -132,14 +133,18 @@ async def _time(app: App) -> float:
 
 def _table(times: dict[str, list[float]], seed: int) -> Table:
     base = times["do-nothing wrapper"]
-    rows = []
+    rows, figures = [], []
     for name, samples in times.items():
         ratio = ratios(samples, base, seed)
+        taken = estimate(samples, seed)
         is_ours = name == "async_after"
+        figures.append(Figure(f"idle/{name}/per exchange", "ns", taken))
+        if is_ours:
+            figures.append(Figure(f"idle/{name}/x do-nothing", "x", ratio, aim=AIM))
         rows.append(
             [
                 name,
-                interval(estimate(samples, seed), "{:.0f}"),
+                interval(taken, "{:.0f}"),
                 interval(ratio, "{:.3f}"),
                 f"at most {AIM}: {verdict(ratio.high <= AIM)}" if is_ours else "-",
             ]
@@ -151,7 +156,7 @@ def _table(times: dict[str, list[float]], seed: int) -> Table:
         f" {_over(times, 'do-nothing wrapper')} ns.",
     ]
     columns = ("", "ns per exchange", "x do-nothing", "aim")
-    return Table("Idle: an exchange without callbacks", columns, rows, notes)
+    return Table("Idle: an exchange without callbacks", columns, rows, notes, figures)
 
 
 def _over(times: dict[str, list[float]], name: str) -> str:

@@ -1,139 +1,154 @@
 """Does a callback that takes a second make the client wait?
 
 A table per server: how much later, with a callback than without one, come the
-complete response, the next request's response on the same connection, and EOF
-with "Connection: close". ``--wsgi``: under WSGI servers, in the lane that is
-the default there, or in another one.
+complete response, the next request's response on the same connection (over
+HTTP/2 the next stream), and EOF with "Connection: close". Without options:
+what the aim is judged on. ``--more`` adds other servers, protocols, callbacks
+and shapes of the response, with fewer pairs. ``--wsgi``: under WSGI servers, in
+the lane that is the default there, or in another one. ``--validate``: is the
+client right? Against wrk and httpx, and with known delays.
 """
 
 import argparse
-import json
+import contextlib
+import sqlite3
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from statistics import median
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from . import servers, wsgi_latency
-from .client import Connection, request
-from .report import Table, interval, verdict
-from .stats import differences
+from . import latency_validate, servers, wsgi_latency
+from .asgi_servers import DATABASE, JUDGED, SERVERS
+from .latency_measure import Http1, Http2, Samples, Shape, measure
+from .latency_table import CONTROL, ROWS, table
+from .progress import tracking
+from .report import Table
 
-ROWS = {"none": "control: none", "async": "async sleep 1 s", "sync": "sync sleep 1 s"}
-FIGURES = ("complete response", "next request", "EOF after close")
-WARM_UP = 1.5
-AIM_SHARE, AIM_SECONDS = 0.02, 50e-6
+PLAIN = Shape()
+KINDS = tuple(row for row in ROWS if row != CONTROL)
+SLEEPS = ("async", "sync")
+PAIRS, QUICK_PAIRS = 1000, 30
+MORE_PAIRS, QUICK_MORE_PAIRS = 100, 6
+FEWEST = 2
+"""Pairs of which a table is made when Ctrl-C comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One table: a server, started for it."""
+
+    server: str
+    kinds: Sequence[str] = SLEEPS
+    shape: Shape = PLAIN
+    pairs: int = PAIRS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", type=int, help="per figure (default 1000; --quick 150)")
-    parser.add_argument("--http", choices=("httptools", "h11", "both"), default="httptools")
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
-    parser.add_argument("--app", choices=("django", "bare", "both"), default="django")
+    parser.add_argument("--pairs", type=int, help=f"per line (default {PAIRS})")
+    parser.add_argument(
+        "--server",
+        action="append",
+        help=f"one of them (repeatable): {', '.join(SERVERS)}; with --wsgi:"
+        f" {', '.join(wsgi_latency.KINDS)}",
+    )
+    parser.add_argument("--kind", choices=KINDS, action="append", help="of callback (repeatable)")
+    parser.add_argument("--chunked", action="store_true", help="responses without Content-Length")
+    parser.add_argument("--large", action="store_true", help="responses of 1 MB")
+    parser.add_argument("--app", choices=("django", "bare"), default="django")
+    parser.add_argument("--more", action="store_true", help=f"the rest too, {MORE_PAIRS} pairs")
+    parser.add_argument("--validate", action="store_true", help="measure the client itself")
+    parser.add_argument(
+        "--pin",
+        action=argparse.BooleanOptionalAction,
+        default=servers.can_pin(),
+        help="a core each for client and server (default where there are two)",
+    )
     wsgi_latency.add_arguments(parser)
-    parser.add_argument("--pin", action="store_true", help="one core each for client and server")
-
-
-@dataclass(slots=True)
-class Pairs:
-    """Seconds without and with a callback; items of equal index were taken together."""
-
-    without: list[float] = field(default_factory=list)
-    with_: list[float] = field(default_factory=list)
-
-
-Samples = dict[tuple[str, str], Pairs]
 
 
 def run(args: argparse.Namespace) -> Iterator[Table]:
-    if args.wsgi:
+    known = wsgi_latency.KINDS if args.wsgi else SERVERS
+    for name in args.server or ():
+        if name not in known:
+            sys.exit(f"--server {name}: there are {', '.join(known)}")
+    if args.validate:
+        yield from latency_validate.run(args)
+    elif args.wsgi:
         yield from wsgi_latency.run(args)
-        return
-    pairs = args.pairs or (150 if args.quick else 1000)
-    for app in ("django", "bare") if args.app == "both" else (args.app,):
-        for http in ("httptools", "h11") if args.http == "both" else (args.http,):
-            server = servers.uvicorn(f"bench.apps:{app}_app", http=http, loop=args.loop)
-            with servers.running(server, pin=args.pin) as port:
-                samples, callbacks = measure(port, pairs)
-            title = f"{server.name}, {args.loop}, {app} app: what a callback of 1 s adds"
-            yield _table(title, samples, callbacks, args.seed)
+    else:
+        yield from _run(args)
 
 
-def measure(port: int, pairs: int) -> tuple[Samples, int]:
-    """All samples, and how many callbacks ran for them."""
-    samples: Samples = {(row, figure): Pairs() for row in ROWS for figure in FIGURES}
-    with Connection(port) as kept:
-        # Callbacks are under way all the time, in all rows alike; here their
-        # number, and that of the threads, comes to what it will stay at.
-        until = time.monotonic() + WARM_UP
-        while time.monotonic() < until:
-            _block(port, kept, {key: Pairs() for key in samples})
-        for number in range((pairs + 1) // 2):
-            if number % 50 == 0 and sys.stderr.isatty():
-                print(f"\r{2 * number} of {pairs} pairs ", end="", file=sys.stderr, flush=True)
-            _block(port, kept, samples)
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        return samples, _count(kept)
+def _run(args: argparse.Namespace) -> Iterator[Table]:
+    failed: list[str] = []
+    for part in parts(args):
+        server = SERVERS[part.server]
+        if not server.is_installed:
+            print(f"\n{part.server}: skipped, it is not installed", flush=True)
+            continue
+        try:
+            yield from _part(part, args)
+        except (RuntimeError, OSError) as error:  # the others may do better
+            print(f"\n{part.server}: {error}", file=sys.stderr, flush=True)
+            failed.append(part.server)
+    if failed:
+        raise RuntimeError(f"not measured: {', '.join(failed)}")
 
 
-SETTLE = 0.002
-"""Seconds of rest before a new connection, in all rows alike."""
+def parts(args: argparse.Namespace) -> Iterator[Part]:
+    pairs = args.pairs or (QUICK_PAIRS if args.quick else PAIRS)
+    shape = Shape(args.chunked, args.large)
+    for name in args.server or JUDGED:
+        yield Part(name, args.kind or SLEEPS, shape, pairs)
+    if args.more:
+        yield from _more(min(pairs, QUICK_MORE_PAIRS if args.quick else MORE_PAIRS))
 
 
-def _block(port: int, kept: Connection, samples: Samples) -> None:
-    """Two pairs of each row, A B B A, so that neither side gains by its turn."""
-    for row in ROWS:
-        for is_with in (False, True, True, False):
-            path = f"/{row if is_with else 'none'}"
-            complete = kept.complete(request(path))
-            following = kept.complete(request("/none"))
-            # Django's app returns half a millisecond after its response, and the
-            # callback begins then: on a new connection that work of the request
-            # before would be measured, not what this one's own callback adds.
-            time.sleep(SETTLE)
-            with Connection(port) as closing:
-                eof = closing.eof(request(path, close=True))
-            for figure, seconds in zip(FIGURES, (complete, following, eof), strict=True):
-                pairs = samples[row, figure]
-                (pairs.with_ if is_with else pairs.without).append(seconds)
+def _more(pairs: int) -> Iterator[Part]:
+    for name in SERVERS:
+        if name not in JUDGED:
+            yield Part(name, pairs=pairs)
+    main = JUDGED[0]
+    yield Part(main, ("cpu", "database"), pairs=pairs)
+    for shape in (Shape(is_chunked=True), Shape(is_large=True), Shape(True, True)):
+        yield Part(main, shape=shape, pairs=pairs)
 
 
-def _count(connection: Connection) -> int:
-    """How many callbacks have ended. All must: otherwise nothing was measured."""
-    until = time.monotonic() + 10
-    while True:
-        registered, ended = json.loads(connection.get("/counts"))
-        if registered == ended:
-            return int(ended)
-        if time.monotonic() > until:
-            raise RuntimeError(f"only {ended} of {registered} callbacks ran")
-        time.sleep(0.1)
+def _part(part: Part, args: argparse.Namespace) -> Iterator[Table]:
+    """One table, also of what has been measured when Ctrl-C comes."""
+    server = SERVERS[part.server].at(part.server, f"bench.apps:{args.app}_app")
+    kinds = "" if tuple(part.kinds) == SLEEPS else f", {' and '.join(part.kinds)}"
+    app = "" if args.app == "django" else ", bare app"
+    name = f"{server.name}{app}{part.shape.name}{kinds}"
+    title = f"{name}: what a callback adds"
+    samples: Samples = {}
+    try:
+        with (
+            _database() as path,
+            servers.running(server, pin=args.pin, environment={DATABASE: str(path)}) as port,
+            contextlib.closing(_client(part.server, port)) as client,
+            tracking(name, part.pairs) as done,
+        ):
+            rows = (CONTROL, *part.kinds)
+            callbacks = measure(client, part.shape, part.pairs, samples, rows, done)
+    except (KeyboardInterrupt, SystemExit):
+        if samples and all(len(pairs.with_) >= FEWEST for pairs in samples.values()):
+            yield table(title, name, samples, None, args.seed)
+        raise
+    yield table(title, name, samples, callbacks, args.seed)
 
 
-def _table(title: str, samples: Samples, callbacks: int, seed: int) -> Table:
-    rows, count = [], 0
-    for (row, figure), pairs in samples.items():
-        count = len(pairs.without)
-        baseline = median(pairs.without)
-        added = differences(pairs.with_, pairs.without, seed)
-        is_met = added.high <= max(AIM_SHARE * baseline, AIM_SECONDS)
-        rows.append(
-            [
-                ROWS[row],
-                figure,
-                f"{baseline * 1e6:.0f}",
-                f"{median(pairs.with_) * 1e6:.0f}",
-                interval(added.over(1e-6), "{:+.1f}"),
-                interval(added.over(baseline / 100), "{:+.1f}", " %"),
-                "-" if row == "none" else verdict(is_met),
-            ]
-        )
-    columns = ("callback", "figure", "without µs", "with µs", "added µs", "of baseline", "aim")
-    notes = [
-        f"{count} interleaved pairs per line; [...] is the 95 % interval of the median.",
-        f"{callbacks} callbacks were registered, and as many ran.",
-        "Aim: the upper end of the interval is at most 2 % of the baseline or 50 µs, whichever is",
-        "larger. The control shows the error of the method itself.",
-    ]
-    return Table(title, columns, rows, notes)
+def _client(server: str, port: int) -> Http1 | Http2:
+    return Http2(port) if SERVERS[server].is_http2 else Http1(port)
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[Path]:
+    """A SQLite file for the app, with the table that callbacks write to."""
+    with tempfile.TemporaryDirectory(prefix="async-after-latency-") as directory:
+        path = Path(directory) / "written.sqlite3"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("CREATE TABLE written (at REAL)")
+        yield path

@@ -7,11 +7,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from .results import Curve, Figure
 from .stats import Estimate
 
 _PACKAGES = ("asgiref", "django", "starlette", "uvicorn", "httptools", "h11", "uvloop")
+_OTHERS = (
+    "hypercorn",
+    "granian",
+    "daphne",
+    "gunicorn",
+    "uvicorn-worker",
+    "h2",
+    "gevent",
+    "waitress",
+    "cheroot",
+    "uWSGI",
+    "asgi-background",
+    "django-after-response",
+    "django-tasks",
+    "django-tasks-db",
+    "django-tasks-inprocess",
+    "quart",
+    "falcon",
+    "celery",
+    "redis",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +73,35 @@ def verdict(is_met: bool) -> str:
 
 def machine() -> str:
     """Machine, interpreter, versions and commit, a few lines."""
-    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    it = facts()
+    packages = ", ".join(f"{name} {it['versions'].get(name, '(none)')}" for name in _PACKAGES)
     loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
     return "\n".join(
         [
-            f"{_processor()}, {os.cpu_count()} cores, load {loads}, {platform.platform()}",
-            f"{platform.python_implementation()} {platform.python_version()}, {packages}",
-            f"async_after {_version('async-after')}, commit {_commit()}",
+            f"{it['processor']}, {it['cores']} cores, load {loads}, {it['platform']}",
+            f"{it['python']}, {packages}",
+            f"async_after {it['versions'].get('async-after', '(none)')}, commit {commit()}",
         ]
     )
 
 
-def _version(package: str) -> str:
+def facts() -> dict[str, Any]:
+    """What the figures depend on, but for the code."""
+    versions = {name: _version(name) for name in ("async-after", *_PACKAGES, *_OTHERS)}
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "versions": {name: found for name, found in versions.items() if found is not None},
+    }
+
+
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "(none)"
+        return None
 
 
 def _processor() -> str:
@@ -79,7 +114,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
     command = ["git", "describe", "--always", "--dirty"]
     try:
         described = subprocess.run(

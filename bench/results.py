@@ -24,6 +24,9 @@ class Figure:
     better: Better = "lower"
     aim: float | None = None
     """The limit that the whole interval is to keep, if there is one."""
+    control: Estimate | None = None
+    """What the same method finds between a thing and itself, in the same unit: its error.
+    For differences, which are nothing then."""
 
     @property
     def is_met(self) -> bool | None:
@@ -32,6 +35,15 @@ class Figure:
         if self.better == "lower":
             return self.estimate.high <= self.aim
         return self.estimate.low >= self.aim
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the method's own error is more than the aim allows. Then nothing is
+        shown, but where the interval lies beyond that error too."""
+        if self.aim is None or self.control is None:
+            return False
+        error = reach(self.control)
+        return error > self.aim and self.estimate.low <= error
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,11 @@ SHARES = (*(i / 100 for i in range(1, 100)), 0.995, 0.999, 1.0)
 def curve(name: str, unit: str, samples: Sequence[float]) -> Curve:
     ordered = sorted(samples)
     return Curve(name, unit, [quantile(ordered, share) for share in SHARES])
+
+
+def reach(control: Estimate) -> float:
+    """How far the interval of a control, which should hold 0, goes to either side."""
+    return max(control.high, -control.low)
 
 
 def count(value: float) -> Estimate:

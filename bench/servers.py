@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -52,12 +53,14 @@ class Started:
 
 
 @contextlib.contextmanager
-def running(server: Server, *, pin: bool = False) -> Iterator[int]:
+def running(
+    server: Server, *, pin: bool = False, environment: Mapping[str, str] | None = None
+) -> Iterator[int]:
     """The port of ``server`` while it runs. Errors in its log raise at the end.
 
     ``pin``: it gets a core of its own, and this process another.
     """
-    with started(server, pin=pin) as it:
+    with started(server, pin=pin, environment=environment) as it:
         yield it.port
     it.log.refuse_errors()
 
@@ -70,36 +73,65 @@ def started(
     cores = sorted(os.sched_getaffinity(0)) if pin else []
     if pin and len(cores) < 2:
         sys.exit("pinning needs two cores")
-    # A session of its own: Ctrl-C must reach this process alone, which ends the server.
-    process = subprocess.Popen(
-        server.command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **(environment or {})},
-    )
     try:
-        log = Log(process, server.ready)
-        if pin:
-            os.sched_setaffinity(process.pid, cores[:1])
-            os.sched_setaffinity(0, cores[1:2])
-        if server.fixed_port is not None:
-            _await_port(process, log, server.fixed_port)
-        yield Started(process, log, server.fixed_port or log.port())
+        with contextlib.ExitStack() as stack:
+            with signals_deferred():
+                if pin:
+                    os.sched_setaffinity(0, cores[:1])  # what is started here inherits it
+                # A session of its own: Ctrl-C must reach this process alone, which ends the server.
+                process = subprocess.Popen(
+                    server.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,
+                    env={**os.environ, **(environment or {})},
+                )
+                stack.callback(_end, process)
+            if pin:
+                os.sched_setaffinity(0, cores[1:2])
+            log = Log(process, server.ready)
+            if server.fixed_port is not None:
+                _await_port(process, log, server.fixed_port)
+            yield Started(process, log, server.fixed_port or log.port())
     finally:
         if pin:
             os.sched_setaffinity(0, cores)
-        _end(process)
+
+
+def can_pin() -> bool:
+    return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """A Ctrl-C between the start of a process and its entry in the books comes behind both."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals raise nothing here
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    former = [(n, signal.signal(n, lambda number, _: came.append(number))) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in former:
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def free_port() -> int:
-    """One that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the system gives to clients, so that no connection takes it."""
+    for port in random.sample(range(15_000, 30_000), 100):
+        with contextlib.closing(socket.socket()) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no port is free")
 
 
 def _await_port(process: "subprocess.Popen[str]", log: "Log", port: int) -> None:
@@ -178,6 +210,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
     except subprocess.TimeoutExpired:
         pass
     finally:
-        # Also where a second Ctrl-C cuts the waiting short.
-        process.kill()
+        # Also where a second Ctrl-C cuts the waiting short; and its workers with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()

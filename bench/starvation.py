@@ -19,6 +19,7 @@ from . import servers
 from .client import Connection, request
 from .openloop import Measured, OpenLoop, schedule
 from .report import Table, interval, verdict
+from .results import Figure, count, curve
 from .stats import differences, quantile, ratios
 
 BURST = 200
@@ -166,7 +167,7 @@ def _state(port: int) -> State:
 
 
 def _latencies(title: str, result: Result, seed: int) -> Table:
-    rows = []
+    rows, figures, curves = [], [], []
     for (kind, window), pairs in result.pairs.items():
         if not pairs.with_:
             rows.append([NAMES[kind], window, "0", *["-"] * 6])
@@ -175,6 +176,18 @@ def _latencies(title: str, result: Result, seed: int) -> Table:
         p99s = [[quantile(half, 0.99) for half in side] for side in (pairs.without, pairs.with_)]
         ratio = ratios(p99s[1], p99s[0], seed)
         added = differences(p99s[1], p99s[0], seed)
+        path = f"starvation/{NAMES[kind]}/{window}"
+        figures += [
+            Figure(f"{path}/x p99", "x", ratio),
+            Figure(f"{path}/added to p99", "s", added, median(p99s[0])),
+        ]
+        if kind != "none":
+            low = count(ratio.low)
+            figures.append(Figure(f"{path}/x p99, lower end of the interval", "x", low, aim=1.0))
+        curves += [
+            curve(f"{path}/{side}", "s", latencies)
+            for side, latencies in zip(("without", "with"), sides, strict=True)
+        ]
         rows.append(
             [
                 NAMES[kind],
@@ -199,22 +212,25 @@ def _latencies(title: str, result: Result, seed: int) -> Table:
         "Aim: the interval of the ratio reaches down to 1 or below. A wide one proves little: its",
         "upper end is what the run could not exclude, and the control is the method's own error.",
     ]
-    return Table(title, columns, rows, notes)
+    return Table(title, columns, rows, notes, figures, curves)
 
 
 def _ends(title: str, result: Result) -> Table:
-    rows = []
+    rows, figures = [], []
     for kind, seconds in result.seconds.items():
         has_ended = max(seconds) <= AIM_SECONDS
         middle, worst = f"{median(seconds):.2f}", f"{max(seconds):.2f}"
+        path = f"starvation/{NAMES[kind]}/end of the last callback, worst"
+        figures.append(Figure(path, "s", count(max(seconds)), aim=AIM_SECONDS))
         rows.append(
             [NAMES[kind], middle, worst, f"at most {AIM_SECONDS:g} s: {verdict(has_ended)}"]
         )
     most = result.max_threads
     aim = f"at most {most}: {verdict(result.threads <= most)}"
+    figures.append(Figure("starvation/worker threads", "count", count(result.threads), aim=most))
     rows.append(["worker threads", "-", str(result.threads), aim])
     notes = [
         f"Seconds from the burst to the end of its last callback. {result.callbacks} callbacks",
         "were registered, and as many ran. Threads: all of the runner's that were ever seen.",
     ]
-    return Table(title, ("", "median", "worst", "aim"), rows, notes)
+    return Table(title, ("", "median", "worst", "aim"), rows, notes, figures)

@@ -2,16 +2,18 @@
 
 import argparse
 import importlib.util
-import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from .client import Connection, request
+from .latency_measure import Pairs, Samples, count
+from .progress import Advance, tracking
 from .report import Table, interval
+from .results import Curve, Figure, curve
 from .servers import Server, free_port, started
 from .stats import Estimate, differences, ratios
 
@@ -32,8 +34,8 @@ AIM_SHARE, AIM_SECONDS = 0.02, 50e-6
 NOT_LATER = "not later"
 ENOUGH = 20
 """Pairs without which microseconds tell nothing."""
-WAITING = 0.1
-"""Seconds of which so many are the callback's own; below, it is the work of starting it."""
+WAITING = 0.5
+"""Seconds, half of what a callback takes; below, it is the work of starting it, or the machine."""
 
 PAIRS = {"threads": (60, 400), "inline": (2, 6)}
 """By lane: with ``--quick`` and without. Inline, each callback takes its second
@@ -81,39 +83,42 @@ KINDS = {
 }
 
 
-@dataclass(slots=True)
-class Pairs:
-    """Seconds without and with a callback; items of equal index were taken together."""
-
-    without: list[float] = field(default_factory=list)
-    with_: list[float] = field(default_factory=list)
-
-
-Samples = dict[tuple[str, str], Pairs]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("under WSGI")
     group.add_argument("--wsgi", action="store_true", help="measure WSGI servers")
     group.add_argument("--lane", choices=("threads", "inline"), default="threads")
-    group.add_argument("--server", choices=KINDS, action="append", help="one of them (repeatable)")
 
 
 def run(args: argparse.Namespace) -> Iterator[Table]:
-    pairs = args.pairs or PAIRS[args.lane][0 if args.quick else 1]
     later: list[str] = []
     for name in args.server or KINDS:
-        kind = KINDS[name]
-        if not _is_installed(kind):
+        if _is_installed(KINDS[name]):
+            yield from _one(name, args, later)
+        else:
             print(f"\n{name}: skipped, it is not installed", flush=True)
-            continue
-        with started(_server(name, kind), pin=args.pin, environment={LANE: args.lane}) as it:
+    print("\nLater than without a callback:" + ("".join(f"\n  {x}" for x in later) or " nothing"))
+
+
+def _one(name: str, args: argparse.Namespace, later: list[str]) -> Iterator[Table]:
+    """The table of one server, also of what has been measured when Ctrl-C comes."""
+    kind = KINDS[name]
+    pairs = args.pairs or PAIRS[args.lane][0 if args.quick else 1]
+    samples: Samples = {}
+    callbacks: int | None = None
+    try:
+        with (
+            started(_server(name, kind), pin=args.pin, environment={LANE: args.lane}) as it,
+            tracking(name, pairs) as done,
+        ):
             figures = tuple(figure for figure in FIGURES if figure not in kind.without)
-            samples, callbacks = _measure(it.port, pairs, figures, args.lane)
+            callbacks = _measure(it.port, pairs, samples, figures, args.lane, done)
             if "Traceback" in it.log.tail():
                 raise RuntimeError("the server logged errors:\n" + it.log.tail())
-        yield _table(name, args.lane, samples, callbacks, args.seed, later)
-    print("\nLater than without a callback:" + ("".join(f"\n  {x}" for x in later) or " nothing"))
+    except (KeyboardInterrupt, SystemExit):
+        if samples and all(pairs.with_ for pairs in samples.values()):
+            yield _table(name, args.lane, samples, callbacks, args.seed, later)
+        raise
+    yield _table(name, args.lane, samples, callbacks, args.seed, later)
 
 
 def _is_installed(kind: Kind) -> bool:
@@ -135,65 +140,59 @@ def _server(name: str, kind: Kind) -> Server:
     return Server(name, command, ready=r"(?!)", fixed_port=port)
 
 
-def _measure(port: int, pairs: int, figures: Sequence[str], lane: str) -> tuple[Samples, int]:
-    """All samples, and how many callbacks ran for them.
+def _measure(
+    port: int, pairs: int, samples: Samples, figures: Sequence[str], lane: str, done: Advance
+) -> int:
+    """Fills ``samples``, and tells how many callbacks ran for them.
 
     The callbacks of some requests run while the next ones are measured, on
     both sides of a pair alike: ``LIMIT`` and ``MAX_THREADS`` have room for all.
     """
-    samples: Samples = {(row, figure): Pairs() for row in ROWS for figure in figures}
     until = time.monotonic() + (WARM_UP if lane == "threads" else 0)
-    _block(port, {key: Pairs() for key in samples}, rows=("none",))
+    _block(port, {}, figures, rows=("none",))
     while time.monotonic() < until:
-        _block(port, {key: Pairs() for key in samples})
+        _block(port, {}, figures)
     for _ in range((pairs + 1) // 2):
-        _block(port, samples)
-    return samples, _count(port)
+        _block(port, samples, figures)
+        done(2)
+    with Connection(port) as connection:
+        return count(connection.get, "/plain/counts")
 
 
 SETTLE = 0.006
 """Seconds of rest before a new connection, in all rows alike (see README)."""
 
 
-def _block(port: int, samples: Samples, rows: Iterable[str] = ROWS) -> None:
-    """Two pairs of each row, A B B A, so that neither side gains by its turn.
-
-    Each on connections of its own: waitress closes one behind a chunked
-    response, and uWSGI now and then.
-    """
+def _block(
+    port: int, samples: Samples, figures: Sequence[str], rows: Sequence[str] = tuple(ROWS)
+) -> None:
+    """Two pairs of each row, A B B A, so that neither side gains by its turn."""
     for row in rows:
-        for is_with in (False, True, True, False):
-            kind = row if is_with else "none"
-            seconds = {}
-            time.sleep(SETTLE)
-            with Connection(port) as kept:
-                seconds[BODY] = kept.complete(request(f"/plain/{kind}"))
-                if (row, NEXT) in samples:
-                    seconds[NEXT] = kept.complete(request("/plain/none"))
-            if (row, CHUNKED) in samples:
-                time.sleep(SETTLE)
-                with Connection(port) as chunked:
-                    seconds[CHUNKED] = chunked.complete(request(f"/stream/{kind}"))
-            if (row, EOF) in samples:
-                time.sleep(SETTLE)
-                with Connection(port) as closing:
-                    seconds[EOF] = closing.eof(request(f"/plain/{kind}", close=True))
-            for figure, value in seconds.items():
-                pairs = samples[row, figure]
-                (pairs.with_ if is_with else pairs.without).append(value)
+        a_1, b_1, b_2, a_2 = (_turn(port, kind, figures) for kind in ("none", row, row, "none"))
+        for figure in figures:
+            pairs = samples.setdefault((row, figure), Pairs())
+            pairs.without.extend((a_1[figure], a_2[figure]))
+            pairs.with_.extend((b_1[figure], b_2[figure]))
 
 
-def _count(port: int) -> int:
-    """How many callbacks have ended. All must: otherwise nothing was measured."""
-    until = time.monotonic() + 10
-    while True:
-        with Connection(port) as connection:
-            registered, ended = json.loads(connection.get("/plain/counts"))
-        if registered == ended:
-            return int(ended)
-        if time.monotonic() > until:
-            raise RuntimeError(f"only {ended} of {registered} callbacks ran")
-        time.sleep(0.1)
+def _turn(port: int, kind: str, figures: Sequence[str]) -> dict[str, float]:
+    """One sample of each figure, on connections of their own: waitress closes one
+    behind a chunked response, and uWSGI now and then."""
+    seconds = {}
+    time.sleep(SETTLE)
+    with Connection(port) as kept:
+        seconds[BODY] = kept.complete(request(f"/plain/{kind}"))
+        if NEXT in figures:
+            seconds[NEXT] = kept.complete(request("/plain/none"))
+    if CHUNKED in figures:
+        time.sleep(SETTLE)
+        with Connection(port) as chunked:
+            seconds[CHUNKED] = chunked.complete(request(f"/stream/{kind}"))
+    if EOF in figures:
+        time.sleep(SETTLE)
+        with Connection(port) as closing:
+            seconds[EOF] = closing.eof(request(f"/plain/{kind}", close=True))
+    return seconds
 
 
 def judge(added: Estimate, baseline: float, pairs: int) -> str:
@@ -208,14 +207,22 @@ def judge(added: Estimate, baseline: float, pairs: int) -> str:
 
 
 def _table(
-    name: str, lane: str, samples: Samples, callbacks: int, seed: int, later: list[str]
+    name: str, lane: str, samples: Samples, callbacks: int | None, seed: int, later: list[str]
 ) -> Table:
-    rows, count = [], 0
+    """``callbacks``: how many ran, ``None`` where the end was not waited for."""
+    rows: list[list[str]] = []
+    figures: list[Figure] = []
+    curves: list[Curve] = []
+    size = 0
     for (row, figure), pairs in samples.items():
-        count = len(pairs.without)
-        baseline = median(pairs.without)
-        added = differences(pairs.with_, pairs.without, seed)
-        verdict = judge(added, baseline, count)
+        size = min(len(pairs.without), len(pairs.with_))
+        without, with_ = pairs.without[:size], pairs.with_[:size]
+        baseline = median(without)
+        added = differences(with_, without, seed)
+        path = f"latency/{name} lane {lane}/{ROWS[row]}/{figure}"
+        figures.append(Figure(path, "s", added, baseline=baseline))
+        curves += [curve(f"{path}/without", "s", without), curve(f"{path}/with", "s", with_)]
+        verdict = judge(added, baseline, size)
         if verdict.startswith(("WAITS", "later")):
             later.append(f"{name}: {figure}, {ROWS[row]}: {verdict}")
         rows.append(
@@ -224,17 +231,20 @@ def _table(
                 figure,
                 f"{baseline * 1e6:.0f}",
                 interval(added.over(1e-6), "{:+.0f}"),
-                interval(ratios(pairs.with_, pairs.without, seed), "{:.3f}"),
+                interval(ratios(with_, without, seed), "{:.3f}"),
                 verdict,
             ]
         )
     columns = ("callback", "figure", "without µs", "added µs", "ratio", "verdict")
     notes = [
-        f"{count} interleaved pairs per line; [...] is the 95 % interval of the median.",
-        f"{callbacks} callbacks were registered, and as many ran.",
+        f"{size} interleaved pairs per line; [...] is the 95 % interval of the median.",
+        "INTERRUPTED: so many pairs had been measured by then."
+        if callbacks is None
+        else f"{callbacks} callbacks were registered, and as many ran.",
         "Not later: the interval of what is added reaches down to 0, or ends below 2 % of the",
         "baseline or 50 µs, whichever is larger. The control shows the error of the method.",
         "Later by microseconds: the view registers a callback here and none there.",
         "WAITS: for the callback itself.",
     ]
-    return Table(f"{name}, lane {lane}: what a callback of 1 s adds", columns, rows, notes)
+    title = f"{name}, lane {lane}: what a callback of 1 s adds"
+    return Table(title, columns, rows, notes, figures, curves)

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..report import Table
+from ..results import Figure
+from ..stats import Estimate
 from .findings import NAMED, NEVER, TRACES, Findings
 
 STATES = ("succeeded", "failed", "timed out", "cancelled", "skipped", "dropped")
@@ -37,7 +39,10 @@ def _table(
     wrong: str = "WRONG",
 ) -> Result:
     shown = [[*row, _ok(is_right, wrong)] for row, is_right in rows]
-    return Table(title, columns, shown, notes), all(is_right for _, is_right in rows)
+    wrong_rows = sum(not is_right for _, is_right in rows)
+    path = f"soak/{title.rpartition(': ')[2]}/lines that are not ok"
+    figures = [Figure(path, "count", Estimate(wrong_rows, wrong_rows, wrong_rows), aim=0)]
+    return Table(title, columns, shown, notes, figures), not wrong_rows
 
 
 # The sums.

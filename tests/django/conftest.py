@@ -52,10 +52,9 @@ def site(request: pytest.FixtureRequest, sites: Sites) -> Site:
 
 
 def _start_postgresql(stack: ExitStack) -> postgresql.PostgreSQL:
+    if not postgresql.is_required():
+        pytest.skip(f"takes minutes: {postgresql.REQUIRED}=postgresql")
     programs = postgresql.find_programs()
     if programs is None:
-        reason = "no PostgreSQL: neither on the path nor below /usr/lib/postgresql"
-        if postgresql.is_required():
-            pytest.fail(f"{reason}, and {postgresql.REQUIRED} wants it")
-        pytest.skip(reason)
+        pytest.fail("no PostgreSQL: neither on the path nor below /usr/lib/postgresql")
     return stack.enter_context(postgresql.running(programs))
