@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from . import probes
-from .delivery import Connection
+from .delivery import Connection, Noted
 from .dispatch import LoopDispatcher
 from .exchange import KEY, Exchange, current_exchange, inside, running_callback
 from .outcome import Outcome
@@ -68,6 +68,7 @@ class AfterResponseMiddleware(Wrapper[App]):
         exchange = _AsgiExchange(dispatcher, scope["method"], scope["path"], parent)
         exchange._receive = receive
         exchange._send = send
+        exchange._noted = _UNKNOWN
         current_exchange.set(exchange)
         try:
             for callback in self._callbacks:
@@ -113,6 +114,9 @@ class AfterResponseMiddleware(Wrapper[App]):
             await self.app(scope, receive, send)
 
 
+_UNKNOWN: Any = object()
+
+
 class _AsgiExchange(Exchange):
     """An exchange with the ``receive`` and ``send`` that feed it.
 
@@ -120,13 +124,26 @@ class _AsgiExchange(Exchange):
     of start and body does not need.
     """
 
-    __slots__ = ("_receive", "_send")
+    __slots__ = ("_noted", "_receive", "_send")
 
     _receive: Receive
     _send: Send
+    _noted: Connection | None
 
     def _connection(self) -> Connection | None:
-        return probes.of_send(self._send)
+        return probes.of_send(self._send) if self._noted is _UNKNOWN else self._noted
+
+    def _note(self) -> None:
+        """The server has taken the last message. Whoever wants to know how far it
+        gets asks now: a client that has read it may close at once, and the server
+        then too, while the app is still busy (Django closes the response in a thread)."""
+        connection = probes.of_send(self._send)
+        self._noted = None if connection is None else Noted(connection)
+
+    def _forget(self) -> None:
+        # The server's have its scope, with headers and query string (promise 15).
+        self._receive, self._send = _disconnected, _too_late
+        super()._forget()
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -178,6 +195,8 @@ class _AsgiExchange(Exchange):
                 self.body(size, True)
             raise
         self.body(size, completes)
+        if completes and self._registry is not None and self._registry.asks:
+            self._note()
 
     async def _trailers(self, message: Message) -> None:
         completes = self.has_trailers and not message.get("more_trailers", False)
@@ -194,6 +213,15 @@ class _AsgiExchange(Exchange):
             raise
         if completes:
             self.complete()
+
+
+async def _disconnected() -> Message:
+    """``receive`` of an exchange that is through."""
+    return {"type": "http.disconnect"}
+
+
+async def _too_late(message: Message) -> None:
+    """Its ``send``."""
 
 
 async def _hold(

@@ -98,7 +98,7 @@ def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
     try:
         if check(value):
             return None
-    except TypeError:  # an unhashable or incomparable value
+    except Exception:  # an unhashable or incomparable value, say
         pass
     if name == "instruments":
         kind: type[Exception] = TypeError
@@ -107,7 +107,14 @@ def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
     else:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         kind = ValueError if is_number else TypeError
-    return kind, f"must be {expected}, not {value!r}"
+    return kind, f"must be {expected}, not {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -34,6 +34,20 @@ class Connection(Protocol):
         it neither blocks nor raises."""
 
 
+class Noted:
+    """A connection that was looked at when the last message was sent. If all was
+    acknowledged then, it stays so, whatever becomes of the connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._first: tuple[Delivery, bool] = connection.look()
+
+    def look(self) -> tuple[Delivery, bool]:
+        if self._first[0] is Delivery.ACKNOWLEDGED:
+            return self._first
+        return self._connection.look()
+
+
 class Wait:
     """For a level, up to ``timeout`` seconds (``None``: while it may rise). No event
     tells of an acknowledgement: it is looked for again and again."""
@@ -45,10 +59,14 @@ class Wait:
         level: Delivery,
         timeout: float | None,
     ) -> None:
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (is_number and timeout >= 0):
+            kind = ValueError if is_number else TypeError
+            raise kind(f"timeout={timeout!r}: must be a number of seconds, 0 or more, or None")
         self._connection = connection
         self._level = level
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
-        self._pauses = _pauses()
+        self._pauses = pauses()
         self.reached: Delivery = reached
 
     def look(self) -> float | None:
@@ -68,13 +86,13 @@ class Wait:
         return self.reached >= self._level
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
     """Seconds between two looks. Most acknowledgements come within a round trip;
-    one that does not is worth 20 looks a second."""
+    one that does not, of a client that stalls, is worth few looks a second."""
     pause = 0.001
     while True:
         yield pause
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.3, 0.2)
 
 
 def level_of(value: object) -> Delivery:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -13,20 +12,17 @@ from .background import BackgroundLoop
 from .books import Books
 from .callback import Callback, CallbackState, Lane
 from .calling import run_in_thread
-from .delivery import Delivery, Wait
 from .exchange import Exchange
 from .lanes import LoopLane
 from .reports import Reports
 from .sessions import SessionExecutor
-from .steps import CLOSED_LOOP
 from .threads import Worker, WorkerPool
 from .timers import Timers
 from .units import Moment, SingleUnit, Unit
+from .waiting import running_loop
+from .watching import Deliveries
 
 _THREADS: tuple[Lane, ...] = ("threads",)
-DELIVERY_TIMEOUT = 5.0
-"""Seconds that ``when="acknowledged"`` waits by default: a client that has not
-taken the response by then is worth no promise."""
 
 
 class Slots(Protocol):
@@ -80,7 +76,8 @@ class Dispatcher:
         """The runner is being closed, for this dispatcher's exchanges too."""
         self.is_shut: bool = False
         """It is closed: their callbacks are not started any more."""
-        self._is_watching = False
+        self.deliveries: Deliveries = Deliveries(self._call_later)
+        self._is_looking_out = False
         self._in_threads: dict[Callback[Any], tuple[Unit, Worker, int]] = {}
         """The plain functions that run now, and where."""
 
@@ -110,42 +107,8 @@ class Dispatcher:
     def resume(self, exchange: Exchange) -> None:
         self.dispatch(exchange)
 
-    # Callbacks that wait until the response is acknowledged.
-
-    def watch(self, exchange: Exchange, callback: Callback[Any]) -> None:
-        outcome = exchange.sealed
-        timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
-        wait = Wait(outcome.connection, outcome.delivery, Delivery.ACKNOWLEDGED, timeout)
-        if wait.is_reached or outcome.connection is None:
-            self._see(exchange, callback, wait)
-        else:
-            # Later: this may be called in the middle of the end.
-            self._look_in(0.0, exchange, callback, wait)
-
-    def _look(self, exchange: Exchange, callback: Callback[Any], wait: Wait) -> None:
-        if callback.done():
-            return
-        pause = wait.look()
-        if pause is None:
-            self._see(exchange, callback, wait)
-        else:
-            self._look_in(pause, exchange, callback, wait)
-
-    def _look_in(
-        self, seconds: float, exchange: Exchange, callback: Callback[Any], wait: Wait
-    ) -> None:
-        try:
-            self._call_later(seconds, functools.partial(self._look, exchange, callback, wait))
-        except RuntimeError:  # the loop is closed
-            exchange.drop(callback, CLOSED_LOOP, if_pending=True)
-
-    def _see(self, exchange: Exchange, callback: Callback[Any], wait: Wait) -> None:
-        """It is known how far the response got."""
-        if wait.is_reached:
-            outcome = dataclasses.replace(exchange.sealed, delivery=wait.reached)
-            exchange.ready(callback, outcome)
-        else:
-            exchange.settle(callback, CallbackState.SKIPPED, expected=CallbackState.PENDING)
+    def watch(self, exchange: Exchange) -> None:
+        self.deliveries.watch(exchange)
 
     def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
         """Start a RUNNING callback on its loop; ``False`` if that cannot be
@@ -201,21 +164,21 @@ class Dispatcher:
 
     def started(self, callback: Callback[Any]) -> None:
         self.slots.started(callback)
-        if not self._is_watching:
-            self._watch_in(reports.LONG)
+        if not self._is_looking_out:
+            self._look_out_in(reports.LONG)
 
-    def _watch(self) -> None:
-        self._is_watching = False  # before the look, so that no start goes unseen
+    def _look_out(self) -> None:
+        self._is_looking_out = False  # before the look, so that no start goes unseen
         seconds = self.slots.reports.long_ones()
-        if seconds is not None and not self._is_watching:
-            self._watch_in(seconds)
+        if seconds is not None and not self._is_looking_out:
+            self._look_out_in(seconds)
 
-    def _watch_in(self, seconds: float) -> None:
-        self._is_watching = True
+    def _look_out_in(self, seconds: float) -> None:
+        self._is_looking_out = True
         try:
-            self._call_later(seconds, self._watch)
+            self._call_later(seconds, self._look_out)
         except RuntimeError:  # the loop is closed
-            self._is_watching = False
+            self._is_looking_out = False
 
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Any thread may call. Raises ``RuntimeError`` if there is no later."""
@@ -252,7 +215,15 @@ class LoopDispatcher(Dispatcher):
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         # Not a thread, where there is a loop. The timer keeps its context for so long.
         later = functools.partial(self.loop.call_later, context=contextvars.Context())
-        self.loop.call_soon_threadsafe(later, seconds, function)
+        if running_loop() is self.loop:
+            later(seconds, function)
+        else:
+            self.loop.call_soon_threadsafe(later, seconds, function)
+
+    def abandon(self) -> None:
+        """Account for what the loop, which does not run any more, has not ended."""
+        self.deliveries.abandon()
+        self.lane.abandon()
 
 
 class ThreadDispatcher(Dispatcher):

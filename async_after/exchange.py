@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from . import lifetime
 from .callback import Callback, CallbackState, Lane, Task
 from .delivery import Delivery
+from .instrumentation import log
 from .outcome import Outcome
 from .record import Record
 from .registry import Registry
@@ -131,9 +132,9 @@ class Host(Protocol):
     def resume(self, exchange: "Exchange") -> None:
         """The same, in the thread of what has made one ready, behind the end."""
 
-    def watch(self, exchange: "Exchange", callback: Callback[Any]) -> None:
-        """The exchange has ended: make this callback ready when the response is
-        acknowledged, or skip it."""
+    def watch(self, exchange: "Exchange") -> None:
+        """The exchange has ended: make those that wait for it ready when the
+        response is acknowledged, or skip them."""
 
     def queued(self, exchange: "Exchange") -> None:
         """An ended exchange has one more callback, behind those that are claimed."""
@@ -213,9 +214,9 @@ class Exchange(Record):
     def _end_with(self, registry: Registry) -> bool:
         if registry.asks:
             # Now: what the connection carries later belongs to other responses.
-            _ = self.sealed
+            self._seal_now()
         with registry.lock:
-            unacknowledged = self._place_acknowledged(registry) if registry.unready else ()
+            unacknowledged = bool(registry.unready) and self._place_acknowledged(registry)
             has_callbacks = registry.awake > 0
             if has_callbacks:
                 self._tell_over(registry)
@@ -224,26 +225,28 @@ class Exchange(Record):
                 registry.has_chain = False
                 registry.is_over = True
             has_unsettled = registry.unsettled > 0
-        for callback in unacknowledged:
-            self.host.watch(self, callback)
+        if unacknowledged:
+            self.host.watch(self)
         if not has_unsettled:
             self._forget()
         return has_callbacks
 
-    def _place_acknowledged(self, registry: Registry) -> list[Callback[Any]]:
-        """Those that wait for the delivery: to their places, if that has come.
-        Under the lock; the others."""
-        waiting = [
-            callback
-            for callback in registry.unready
-            if callback.options.when == "acknowledged" and not callback._is_dormant
-        ]
-        if self._sealed(registry).delivery < Delivery.ACKNOWLEDGED:
-            return waiting
+    def _seal_now(self) -> None:
+        try:
+            _ = self.sealed
+        except Exception:  # whatever it is, the callbacks are handed out
+            log("exception", "internal_error", "the outcome of %s cannot be had", self.label())
+
+    def _place_acknowledged(self, registry: Registry) -> bool:
+        """Those that wait for the delivery: to their places, if that has come, or
+        whether there are any. Under the lock."""
+        waiting = registry.unacknowledged()
+        if not waiting or self._sealed(registry).delivery < Delivery.ACKNOWLEDGED:
+            return bool(waiting)
         for callback in waiting:
             del registry.unready[callback]
             registry.append(callback, in_order=True)
-        return []
+        return False
 
     @property
     def outcome(self) -> Outcome | None:
@@ -316,7 +319,7 @@ class Exchange(Record):
         elif is_ready:
             self.host.queued(self)
         elif not dormant:
-            self.host.watch(self, callback)
+            self.host.watch(self)
 
     def ready(self, callback: Callback[Any], outcome: Outcome | None = None) -> None:
         """What it waited for has come: it goes to its place in the line, or runs
@@ -336,7 +339,7 @@ class Exchange(Record):
         if not is_late:
             return
         if awaits_delivery:
-            self.host.watch(self, callback)
+            self.host.watch(self)
         elif is_claimable and outcome is None:
             self.host.resume(self)
         elif is_claimable:
@@ -525,6 +528,18 @@ class Exchange(Record):
             waiting = [*registry.sequential, *filter(None, registry.claims), *registry.handed]
             waiting += [callback for callback in registry.unready if not callback._is_dormant]
         return [callback for callback in waiting if callback.state is CallbackState.PENDING]
+
+    def unacknowledged(self) -> list[Callback[Any]]:
+        """Those that wait until the response is acknowledged, in order."""
+        registry = self._registered()
+        with registry.lock:
+            return registry.unacknowledged()
+
+    def only_waits(self) -> bool:
+        """Whether all that is left waits for something else than the response."""
+        registry = self._registered()
+        with registry.lock:
+            return registry.unsettled == len(registry.unready)
 
     def dormant(self) -> list[Callback[Any]]:
         """Those that nobody waits for, as what they wait for may never come."""

@@ -7,7 +7,7 @@ connection behind. Django is looked up by name: this imports none of it
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,15 +25,18 @@ class _Thread(threading.local):
 _here = _Thread()
 
 
-def close_old_connections(*, are_ours: bool = True) -> None:
+def close_old_connections(*, are_ours: bool = True, keep: Collection[str] = ()) -> None:
     """Close this thread's database connections that are unusable or too old,
     and let Django look whether the others still work before it uses them, if
-    they ``are_ours``: views have their own mind about that.
+    they ``are_ours``: views have their own mind about that. ``keep``: those
+    in whose transaction this is called (``open_blocks``), by alias.
 
     Django closes them itself at both ends of each request, but only in the
     request's own thread (Django's docs, "Persistent connections").
     """
     for connection in _connections():
+        if connection.alias in keep:
+            continue
         close_at = connection.close_at
         if _here.sessions and not getattr(connection, "pool", None):
             # Whoever comes into the thread of an async callback leaves it its
@@ -48,6 +51,11 @@ def close_old_connections(*, are_ours: bool = True) -> None:
             # A callback has left an atomic() block entered. Django waits for
             # the block's end before it connects again; that will not come.
             del sys.modules["django.db"].connections[connection.alias]
+
+
+def open_blocks() -> set[str]:
+    """The databases with a transaction open in this thread, by alias."""
+    return {connection.alias for connection in _connections() if connection.in_atomic_block}
 
 
 def begin_session() -> None:

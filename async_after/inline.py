@@ -164,6 +164,8 @@ class InlineDispatcher(Dispatcher):
                 try:
                     await in_thread(unit.exchange, callback, inline=True)
                 except RuntimeError:
+                    if callback.done():
+                        raise
                     # It has not run. The thread in which the exchange was opened was that
                     # of a sync middleware outside, and is gone (AsyncClient).
                     ThreadSensitivity().apply()

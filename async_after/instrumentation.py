@@ -13,6 +13,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from .callback import Callback, CallbackState
@@ -85,18 +86,20 @@ def log(
     try:
         extra = {"event": event, **(of.values() if of is not None else {}), **values}
         more = {"exc_info": error} if error is not None else {}
+        getattr(logger, level)(message, *arguments, extra=extra, **more)
         if is_debug() and not _is_visible(level):
             _show(message, arguments, error or (sys.exception() if level == "exception" else None))
-        getattr(logger, level)(message, *arguments, extra=extra, **more)
     except BaseException as raised:
-        traceback.print_exc()
+        with suppress(Exception):  # stderr may be gone
+            traceback.print_exc()
         _pass_on(raised)
 
 
 def is_debug() -> bool:
     """Whether Django runs with ``DEBUG = True``."""
-    conf: Any = sys.modules.get("django.conf")
-    return conf is not None and conf.settings.configured and bool(conf.settings.DEBUG)
+    # Without settings while another thread imports Django.
+    settings: Any = getattr(sys.modules.get("django.conf"), "settings", None)
+    return settings is not None and settings.configured and bool(settings.DEBUG)
 
 
 def _is_visible(level: Level) -> bool:

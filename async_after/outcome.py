@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from .delivery import Connection, Delivery, Wait, level_of
+from .waiting import is_in_loop
 
 
 class Completion(Enum):
@@ -79,7 +80,13 @@ class Outcome:
         return wait.reached
 
     def wait_delivered_sync(self, level: Delivery | str, timeout: float | None = None) -> Delivery:
-        """The same for plain functions: it blocks the thread."""
+        """The same for plain functions: it blocks the thread. Raises ``RuntimeError``
+        on an event loop, which could not send the rest of the response meanwhile."""
+        if is_in_loop():
+            raise RuntimeError(
+                "wait_delivered_sync() would block the event loop: use"
+                " 'await outcome.wait_delivered(...)'"
+            )
         wait = self._wait(level, timeout)
         while (pause := wait.look()) is not None:
             time.sleep(pause)

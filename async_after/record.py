@@ -14,6 +14,8 @@ from .outcome import Completion, Outcome, on_one_line
 # RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
 _BODILESS = frozenset({204, 304})
 
+_CONTENT_LENGTH = (b"content-length", "content-length")
+
 _monotonic = time.monotonic
 
 
@@ -156,7 +158,7 @@ class Record:
         """
         if not self._has_trailers and not self.is_bodiless:
             for name, value in self._headers:
-                if name.lower() == b"content-length" and value.strip().isdigit():
+                if name.lower() in _CONTENT_LENGTH and value.strip().isdigit():
                     return int(value)
         return None
 
@@ -201,10 +203,7 @@ class Record:
         return Outcome(
             completion=completion,
             status=self.status,
-            headers=tuple(
-                (bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1"))
-                for name, value in self._headers
-            ),
+            headers=tuple((_text(name).lower(), _text(value)) for name, value in self._headers),
             body_bytes=0 if self.is_bodiless else self.body_bytes,
             error=self.error,
             method=self.method,
@@ -226,3 +225,8 @@ class Record:
     def values(self) -> dict[str, object]:
         """The same by name."""
         return {"method": self.method, "path": on_one_line(self.path), "status": self.status}
+
+
+def _text(header: bytes | str) -> str:
+    # Some servers take strings too (uvicorn with h11).
+    return header if isinstance(header, str) else bytes(header).decode("latin-1")

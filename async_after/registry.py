@@ -67,6 +67,11 @@ class Registry:
         """How many somebody may wait for."""
         return self.unsettled - self.dormant
 
+    def unacknowledged(self) -> list[Callback[Any]]:
+        """Those that wait for the delivery, in the order of registration."""
+        found = [c for c in self.unready if c.options.when == "acknowledged" and not c._is_dormant]
+        return sorted(found, key=lambda callback: callback._number)
+
     def append(self, callback: Callback[Any], *, in_order: bool = False) -> bool:
         """Whether there is something new to claim. ``in_order``: it was registered
         before some of those in the line, and goes to its place."""

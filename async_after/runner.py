@@ -118,7 +118,7 @@ class Runner:
             if loop.is_closed():
                 gone = self._loops.pop(loop, None)
                 if gone is not None:
-                    gone.lane.abandon()
+                    gone.abandon()
 
     def reopen(self, closed: Sequence[Dispatcher]) -> None:
         """The loops of these go on: what they register later is another life."""

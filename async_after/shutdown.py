@@ -113,7 +113,7 @@ class Shutdown:
             has_some = any(exchange.host is dispatcher for exchange in books.exchanges())
             if has_some and not dispatcher.loop.is_closed():
                 _run(dispatcher.loop, self.aclose(wait_timeout))
-            dispatcher.lane.abandon()
+            dispatcher.abandon()
         closing, dropped = self._begin(wait_timeout)
         for exchange in (*books.exchanges(), *books.dormant()):
             # Scopes, which are not closed at any other time, too.

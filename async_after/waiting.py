@@ -9,13 +9,16 @@ from . import hubs
 Listener = Callable[[], None]
 
 
-def is_in_loop() -> bool:
-    """Whether an event loop runs in this thread."""
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread."""
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None
+
+
+def is_in_loop() -> bool:
+    return running_loop() is not None
 
 
 class Latch:

@@ -74,7 +74,8 @@ class Headers(Iterable[tuple[bytes, bytes]]):
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         for name, value in self._headers:
-            yield name.encode("latin-1"), value.encode("latin-1")
+            # What is not latin-1 the server refuses, and that is its business.
+            yield name.encode("latin-1", "replace"), value.encode("latin-1", "replace")
 
 
 class WsgiExchange(Exchange):

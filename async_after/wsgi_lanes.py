@@ -138,6 +138,7 @@ class _ServerDispatcher(InlineDispatcher):
 
     def run(self, exchange: Exchange) -> None:
         exchange.parent = self._parent  # for the deadlock guard
+        blocks = hygiene.open_blocks()
         try:
             self._is_running = True
             self.dispatch(exchange)
@@ -146,10 +147,12 @@ class _ServerDispatcher(InlineDispatcher):
                 self._run_all(exchange)
         finally:
             self.finish(exchange)
-            hygiene.close_old_connections(are_ours=False)
+            hygiene.close_old_connections(are_ours=False, keep=blocks)
 
     def _run_all(self, exchange: Exchange) -> None:
-        while self._runner.books.holds(exchange):
+        # What waits for the delivery is late: a client that does not read must
+        # not hold the server's thread.
+        while self._runner.books.holds(exchange) and not exchange.only_waits():
             self._woken.clear()
             if self._takes_chain():
                 self._run_chain(exchange)

@@ -9,6 +9,7 @@ afterwards. Everybody can read the header: leave it out where that says too much
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -17,7 +18,7 @@ from django.http.response import HttpResponseBase
 from django.urls import path
 from django.utils.decorators import sync_and_async_middleware
 
-from async_after import Outcome, after_response
+from async_after import Outcome, RunnerFull, after_response
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ def server_timing(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpR
 def _timed(response: HttpResponseBase, seconds: float) -> HttpResponseBase:
     metrics = [response.headers["Server-Timing"]] if "Server-Timing" in response.headers else []
     response.headers["Server-Timing"] = ", ".join([*metrics, f"app;dur={seconds * 1000:.1f}"])
-    after_response.using(takes_outcome=True)(_log_last_byte, seconds)
+    with suppress(RunnerFull):  # with OVERFLOW "raise": watching must break no page
+        after_response.using(takes_outcome=True)(_log_last_byte, seconds)
     return response
 
 

@@ -203,7 +203,7 @@ class _ASGIServer:
         if _is_running_here(self._loop):
             return
         # As Django does after this: the callbacks may need the connection.
-        hygiene.close_old_connections()
+        hygiene.close_old_connections(keep=hygiene.open_blocks())
         timeout = self._runner.wait_timeout
         # A callback that has made this request needs no slot meanwhile.
         with exchange.lending():

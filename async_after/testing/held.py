@@ -14,11 +14,12 @@ from typing import Any, cast
 from ..callback import Callback, CallbackState
 from ..contexts import ThreadSensitivity
 from ..delivery import Delivery, Wait
-from ..dispatch import DELIVERY_TIMEOUT, Dispatcher
+from ..dispatch import Dispatcher
 from ..exchange import Exchange, current_exchange
 from ..inline import InlineDispatcher
 from ..runner import Runner, get_runner
 from ..units import SingleUnit
+from ..watching import DELIVERY_TIMEOUT
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before

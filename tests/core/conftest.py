@@ -148,7 +148,7 @@ class RecordingHost:
         self.is_busy = False
         self.waiting = 0
         self.dormant = 0
-        self.watched: list[Callback[Any]] = []
+        self.watched: list[Exchange] = []
 
     def admit(self, exchange: Exchange, first: bool, dormant: bool) -> None:
         assert first is not self.is_busy, "the exchange miscounts its unsettled callbacks"
@@ -166,8 +166,8 @@ class RecordingHost:
     def resume(self, exchange: Exchange) -> None:
         self.dispatch(exchange)
 
-    def watch(self, exchange: Exchange, callback: Callback[Any]) -> None:
-        self.watched.append(callback)
+    def watch(self, exchange: Exchange) -> None:
+        self.watched.append(exchange)
 
     def move(
         self,

@@ -288,3 +288,71 @@ async def test_dropped_at_the_end_of_a_shutdown(
     assert callback.state is CallbackState.DROPPED
     assert "callback mine of GET /x (200) was dropped: shutdown" in caplog.text
     await gone(own_threads() - before)
+
+
+async def test_callbacks_that_wait_start_in_order(runner: Runner, host: Dispatcher) -> None:
+    """One look for all of them: the acknowledgement comes between no two."""
+    called: list[int] = []
+    exchange = connected(host, *[HANDED] * 4, ACKNOWLEDGED)
+    with entered(exchange):
+        for number in range(20):
+            acknowledged(called.append, number)
+    finish(exchange)
+    await runner.drain(DEADLINE)
+    assert called == [*range(20)]
+    assert isinstance(exchange.connection, Script)
+    assert exchange.connection.looks < 10
+
+
+def test_a_loop_that_closes_meanwhile(make_runner: MakeRunner) -> None:
+    runner = make_runner()
+    callbacks: list[Callback[int]] = []
+
+    async def respond() -> None:
+        exchange = connected(runner.dispatcher(asyncio.get_running_loop()), HANDED)
+        with entered(exchange):
+            callbacks.append(acknowledged(int))
+        finish(exchange)
+
+    asyncio.run(respond())
+    asyncio.run(runner.drain(DEADLINE))
+    assert [callback.state for callback in callbacks] == [CallbackState.DROPPED]
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1, "5", True])
+async def test_what_is_no_timeout(host: Dispatcher, wait: Callable[..., Any], timeout: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"timeout=.*must be a number of seconds"):
+        await wait(sealed(host, HANDED), "flushed", timeout)
+
+
+async def test_a_loop_is_not_blocked(host: Dispatcher) -> None:
+    """It has to send the rest of the response meanwhile."""
+    with pytest.raises(RuntimeError, match=r"use 'await outcome\.wait_delivered"):
+        sealed(host, HANDED).wait_delivered_sync("flushed")
+
+
+async def test_an_outcome_that_cannot_be_had(
+    runner: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The callbacks are handed out all the same."""
+    exchange = loop_exchange(runner)
+    headers: Any = [(b"x", object())]
+    with entered(exchange):
+        fails = after_response.using(takes_outcome=True)(lambda outcome: None)
+        runs = after_response(int)
+    exchange.start(200, headers)
+    exchange.complete()
+    assert exchange.end()
+    exchange.host.dispatch(exchange)
+    await runner.drain(DEADLINE)
+    assert (fails.state, runs.state) == (CallbackState.FAILED, CallbackState.SUCCEEDED)
+    assert "the outcome of GET /x (200) cannot be had" in caplog.text
+
+
+async def test_headers_that_are_strings(runner: Runner) -> None:
+    exchange = loop_exchange(runner)
+    headers: Any = [("X-Name", "val\xfce"), (b"Content-Length", b"0")]
+    exchange.start(200, headers)
+    exchange.complete()
+    exchange.end()
+    assert exchange.sealed.headers == (("x-name", "val\xfce"), ("content-length", "0"))
