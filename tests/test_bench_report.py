@@ -14,6 +14,8 @@ from bench.results import SHARES, Figure, count, curve
 from bench.runs import Results, Run
 from bench.stats import Estimate
 
+from .required import soak
+
 ROOT = Path(__file__).parents[1]
 MACHINE = {
     "processor": "A 1",
@@ -214,6 +216,7 @@ def _texts(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@soak
 def test_a_report_of_what_is_there(tmp_path: Path) -> None:
     """Missed aims and what has become worse are no error."""
     figures(added(-5, 20)).write(tmp_path / "old.json")
@@ -227,6 +230,7 @@ def test_a_report_of_what_is_there(tmp_path: Path) -> None:
     assert list(runs.read(tmp_path / "results.json").figures()) == [added(60, 90)]
 
 
+@soak
 def test_one_subcommand_again(tmp_path: Path) -> None:
     """The others' runs stay, if they are of this machine."""
     there = of(figures_of("soak"), name="soak")

@@ -13,6 +13,8 @@ from bench.rivals.waits import Meter
 from bench.rivals.ways import Way
 from bench.rivals.work import LEDGER, Ledger, async_work, sync_work
 
+from .required import soak
+
 COUNT = 5
 
 
@@ -28,6 +30,7 @@ def test_the_ledger_counts_what_the_work_has_done(
     assert ledger.tokens("entered") == {"a"}
 
 
+@soak
 @pytest.mark.parametrize(("name", "lost"), [("create_task-kept", COUNT), ("async_after", 0)])
 def test_sigterm_takes_what_nobody_waits_for(
     name: str, lost: int, monkeypatch: pytest.MonkeyPatch
@@ -40,6 +43,7 @@ def test_sigterm_takes_what_nobody_waits_for(
     assert row.lost == {TERM: lost}
 
 
+@soak
 @pytest.mark.parametrize(
     ("name", "lost", "logged"),
     [
@@ -56,6 +60,7 @@ def test_clients_and_failures(name: str, lost: dict[str, int], logged: str) -> N
     assert row.logged == logged
 
 
+@soak
 @pytest.mark.parametrize(("name", "waits_for_it"), [("awaited", True), ("async_after", False)])
 def test_who_waits(name: str, waits_for_it: bool) -> None:
     found = Meter(ways.named(name), "async", threading.Event()).measure(4, seconds=0, warm_up=0)

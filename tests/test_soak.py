@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +14,9 @@ from async_after import CallbackState, exchange_scope
 from bench.soak import census
 from bench.soak.ledger import Ledger, Note, counted
 
+from .required import soak
+
 ROOT = Path(__file__).parents[1]
-IS_REQUIRED = "soak" in os.environ.get("ASYNC_AFTER_REQUIRE", "").replace(",", " ").split()
-soak = pytest.mark.skipif(not IS_REQUIRED, reason='takes minutes: ASYNC_AFTER_REQUIRE="soak"')
 
 
 def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -32,7 +31,6 @@ def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @soak
-@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_soak_loses_nothing_and_leaves_nothing_behind() -> None:
     ended = bench("soak", "--seconds", "20")
@@ -42,7 +40,6 @@ def test_soak_loses_nothing_and_leaves_nothing_behind() -> None:
 
 
 @soak
-@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_starvation_ends_with_its_tables() -> None:
     ended = bench("starvation", "--quick")
