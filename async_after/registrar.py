@@ -17,7 +17,6 @@ from .exchange import KEY, Exchange, NoActiveExchange, current_exchange, key_hol
 from .kinds import is_async, refuse_lane
 from .options import CommonOptions, changed
 from .outcome import Outcome
-from .room import FULL, RunnerFull
 from .scope import exchange_scope
 
 P = ParamSpec("P")
@@ -196,13 +195,7 @@ class AfterResponseWithOutcome(_Registrar):
         """Register on this exchange. For adapters."""
         name = self._options.name or name_of(func)
         # The app's set-up registers it: tests that capture what a view does let it run.
-        callback = self._add(exchange, name, self.check(func), func, (), {}, can_be_held=False)
-        try:
-            exchange.host.refuse_overflow(name)
-        except RunnerFull:
-            # There is no caller who could do something else.
-            exchange.drop(callback, FULL, if_pending=True)
-        return callback
+        return self._add(exchange, name, self.check(func), func, (), {}, can_be_held=False)
 
 
 class AsyncAfterResponse(_Registrar):
