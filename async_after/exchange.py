@@ -234,8 +234,11 @@ class Exchange(Record):
     def _seal_now(self) -> None:
         try:
             _ = self.sealed
-        except Exception:  # whatever it is, the callbacks are handed out
-            log("exception", "internal_error", "the outcome of %s cannot be had", self.label())
+        except Exception:
+            # Headers that no server takes, say. Whatever it is, the callbacks are handed out.
+            message = "the outcome of %s has to do without headers"
+            log("exception", "internal_error", message, self.label(), of=self)
+            self._headers = ()
 
     def _place_acknowledged(self, registry: Registry) -> bool:
         """Those that wait for the delivery: to their places, if that has come, or
