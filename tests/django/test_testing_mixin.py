@@ -132,7 +132,8 @@ def test_the_attribute_makes_tests_fail(case: type[unittest.TestCase]) -> None:
     assert errors.keys() == {"test_bad", "test_bad_coroutine"}
     assert all("ValueError: the callback's" in text for text in errors.values())
     assert result.failures == []
-    assert result.testsRun == 7
+    # Python 3.12.1 does not count those that are skipped.
+    assert result.testsRun in (6, 7)
     assert [test.id().rpartition(".")[2] for test, _ in result.skipped] == ["test_skipped"]
     assert len(result.expectedFailures) == 1
     assert interception.interceptors == ()
