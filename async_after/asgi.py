@@ -18,7 +18,7 @@ from .dispatch import LoopDispatcher
 from .exchange import KEY, Exchange, current_exchange, inside, running_callback
 from .outcome import Outcome
 from .runner import Runner
-from .wrapper import EVERY_RESPONSE, Wrapper
+from .wrapper import Wrapper
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -71,8 +71,8 @@ class AfterResponseMiddleware(Wrapper[App]):
         exchange._noted = _UNKNOWN
         current_exchange.set(exchange)
         try:
-            for callback in self._callbacks:
-                EVERY_RESPONSE.on(exchange, callback)
+            if self._callbacks:
+                self._register_on(exchange)
             scope = scope.copy() if type(scope) is dict else {**scope}
             scope[KEY] = exchange
             await self.app(scope, exchange.receive, exchange.send)
@@ -108,8 +108,7 @@ class AfterResponseMiddleware(Wrapper[App]):
 
     async def _nested(self, outer: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         """This request has an exchange already: a wrapper around this one made it."""
-        for callback in self._callbacks:
-            EVERY_RESPONSE.on(outer, callback)
+        self._register_on(outer)
         with inside(outer):
             await self.app(scope, receive, send)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from .callback import Callback, CallbackState
+from .callback import RUNNING, Callback, CallbackState
 from .exchange import Exchange
 from .waiting import Latch
 
@@ -67,6 +67,8 @@ class Books:
         self._dormant: weakref.WeakSet[Exchange] = weakref.WeakSet()
         """Those with callbacks that nobody waits for; some have none any more.
         Weakly: they live as long as what is to make their callbacks ready."""
+        self._has_dormant = False
+        """Whether there may be some: asking the set runs Python code."""
         self._idle: Latch | None = None
         self._changed: Latch | None = None
 
@@ -75,6 +77,7 @@ class Books:
             self._counts["pending"] += 1
             if dormant:
                 self._dormant.add(exchange)
+                self._has_dormant = True
             elif first:
                 self._exchanges.add(exchange)
 
@@ -93,15 +96,25 @@ class Books:
         with self._lock:
             counts[before._value_] -= 1
             counts[after._value_] += 1
-            if after is CallbackState.RUNNING:
+            if after is RUNNING:
                 self._running[callback] = monotonic()
-            elif before is CallbackState.RUNNING:
+            elif before is RUNNING:
                 self._running.pop(callback, None)
             if was_waiting:
                 self.waiting -= 1
                 self.begun += 1
                 if after is CallbackState.DROPPED and self._doomed:
                     self._doomed -= 1
+
+    def turn(self, ended: Callback[Any], begun: Callback[Any], was_waiting: bool) -> None:
+        with self._lock:
+            self._counts["pending"] -= 1
+            self._counts["succeeded"] += 1
+            self._running.pop(ended, None)
+            self._running[begun] = monotonic()
+            if was_waiting:
+                self.waiting -= 1
+                self.begun += 1
 
     def queue(self, count: int) -> None:
         with self._lock:
@@ -112,8 +125,9 @@ class Books:
     def idle(self, exchange: Exchange, has_dormant: bool) -> None:
         with self._lock:
             self._exchanges.discard(exchange)
-            if not has_dormant and self._dormant:
+            if self._has_dormant and not has_dormant:
                 self._dormant.discard(exchange)
+                self._has_dormant = bool(self._dormant)
             if self._idle is None and self._changed is None:
                 return
             changed, self._changed = self._changed, None

@@ -9,8 +9,9 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from types import FunctionType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from .outcome import Completion, Outcome
@@ -37,6 +38,12 @@ class CallbackState(Enum):
     """The outcome was not the one it was registered for."""
     DROPPED = "dropped"
     """The runner gave it up, at shutdown say. It is logged by name."""
+
+
+# Looking a member up in its Enum costs ten times as much as a global, with every callback.
+PENDING = CallbackState.PENDING
+RUNNING = CallbackState.RUNNING
+SUCCEEDED = CallbackState.SUCCEEDED
 
 
 class CallbackNotRun(Exception):
@@ -68,10 +75,11 @@ class Options:
     on_commit: bool | str = False
     delivery_timeout: float | None = None
 
-    @property
-    def asks(self) -> bool:
-        """Whether the outcome matters to it."""
-        return self.takes_outcome or self.when != "always"
+    asks: bool = field(init=False, compare=False, repr=False)
+    """Whether the outcome matters to it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asks", self.takes_outcome or self.when != "always")
 
     def wants(self, outcome: Outcome) -> bool:
         """Whether ``when`` selects this outcome. Predicates are asked in the lane."""
@@ -168,7 +176,7 @@ class Callback(Generic[R]):
         self, owner: Owner, name: str, options: Options, is_async: bool, task: Task
     ) -> None:
         self._owner = owner
-        self._state = CallbackState.PENDING
+        self._state = PENDING
         self._task: Task | None = task
         self._latch: Latch | None = None
         self._stop: Stopper | None = None
@@ -206,7 +214,7 @@ class Callback(Generic[R]):
     def done(self) -> bool:
         """Whether it has ended, in whichever way."""
         state = self._state
-        return state is not CallbackState.PENDING and state is not CallbackState.RUNNING
+        return state is not PENDING and state is not RUNNING
 
     def result(self) -> R:
         """The return value, without blocking.
@@ -278,6 +286,8 @@ class Callback(Generic[R]):
 
 def name_of(func: Callable[..., Any]) -> str:
     """``module.qualname`` of what is called in the end: partials are unwrapped."""
+    if type(func) is FunctionType:
+        return f"{func.__module__ or '?'}.{func.__qualname__}"
     while isinstance(func, functools.partial):
         func = func.func
     if not hasattr(func, "__qualname__"):

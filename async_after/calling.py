@@ -45,7 +45,7 @@ def call(exchange: Exchange, callback: Callback[Any]) -> Any:
     """Call it, in its context. ``SKIPPED`` if its predicate says no."""
     options: Options = callback.options
     try:
-        if callable(options.when):
+        if options.asks and callable(options.when):
             try:
                 if not options.when(outcome_of(exchange, callback)):
                     return SKIPPED
@@ -54,7 +54,8 @@ def call(exchange: Exchange, callback: Callback[Any]) -> Any:
                     f"The predicate (when=) of {callback.name} raised: it was not called."
                 )
                 raise
-        task = task_of(callback)
+        task = callback._task
+        assert task is not None, callback
         if options.takes_outcome:
             return task.func(outcome_of(exchange, callback), *task.args, **task.kwargs)
         return task.func(*task.args, **task.kwargs)
@@ -71,7 +72,8 @@ def outcome_of(exchange: Exchange, callback: Callback[Any]) -> Outcome:
 def enter(callback: Callback[Any]) -> None:
     """From inside its context: what both lanes do first."""
     current_callback.set(callback)
-    task = task_of(callback)
+    task = callback._task
+    assert task is not None, callback
     here = _thread.get_ident()
     if task.thread != here:
         contexts.rehome_locals()
@@ -111,6 +113,8 @@ def run_in_thread(
             if isinstance(result, Coroutine):
                 result.close()
             return False
+        if result is None:
+            return settle(exchange, callback, None, error)
         if isinstance(result, Coroutine):
             callback._returned = result
             return False

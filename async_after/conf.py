@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from . import django_settings
 from .instrumentation import Instrument
 
 Overflow = Literal["wait", "drop", "raise"]
@@ -147,8 +148,10 @@ _DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {
     # The next request on the connection, and the server's thread, do not wait.
     "wsgi_lane": "threads",
 }
-_checked: tuple[object, dict[str, Any], Bounds] = (None, {}, Bounds())
-"""The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says."""
+_checked: tuple[object, dict[str, Any]] = (None, {})
+"""The last ``ASYNC_AFTER`` that was right, and a copy of it."""
+last: Bounds = Bounds()
+"""What it says: ``bounds()`` for who knows that it was asked a moment ago."""
 
 
 def check() -> None:
@@ -161,7 +164,7 @@ def bounds() -> Bounds:
 
     Raises as ``check`` does.
     """
-    global _checked
+    global last, _checked
     raw: Any = _raw()
     # Checked again only when it has changed: each registration asks.
     if raw is not _checked[0] or raw != _checked[1]:
@@ -170,8 +173,9 @@ def bounds() -> Bounds:
             exceptions: Any = sys.modules["django.core.exceptions"]
             raise exceptions.ImproperlyConfigured(" ".join(found))
         names = [field.name for field in fields(Bounds) if field.name.upper() in raw]
-        _checked = raw, dict(raw), Bounds(**{name: raw[name.upper()] for name in names})
-    return _checked[2]
+        last = Bounds(**{name: raw[name.upper()] for name in names})
+        _checked = raw, dict(raw)
+    return last
 
 
 def setting(name: str) -> Any:
@@ -186,25 +190,26 @@ def setting(name: str) -> Any:
 def _raw() -> object:
     """``ASYNC_AFTER`` as it is now, or an empty dict.
 
-    The one door to ``LazySettings._wrapped``: Django looks each attribute up
-    in Python, and one that is not set raises on the way, which is most of
-    what a registration would cost. The holder behind it is another object as
-    soon as settings are overridden.
+    The holder of the settings is another object as soon as they are overridden.
     """
     global _without
-    conf: Any = sys.modules.get("django.conf")
-    if conf is None:
+    namespace = django_settings.cached()
+    if namespace is None:
         return _NOTHING
-    holder = object.__getattribute__(conf.settings, "__dict__").get("_wrapped")
-    if holder is _without and "ASYNC_AFTER" not in vars(holder):
+    raw = namespace.get("ASYNC_AFTER")
+    if raw is not None:
+        return raw
+    holder = namespace.get("_wrapped")
+    if holder is _without and "ASYNC_AFTER" not in holder.__dict__:
         return _NOTHING
-    if not conf.settings.configured:
+    settings: Any = sys.modules["django.conf"].settings
+    if not settings.configured:
         return _NOTHING
-    raw = getattr(conf.settings, "ASYNC_AFTER", _NOTHING)
-    _without = holder if raw is _NOTHING else conf
+    raw = getattr(settings, "ASYNC_AFTER", _NOTHING)
+    _without = holder if raw is _NOTHING else sys
     return raw
 
 
 _NOTHING: dict[str, Any] = {}
-_without: object = sys
+_without: Any = sys
 """The holder that was last seen to have no ``ASYNC_AFTER``."""

@@ -16,7 +16,7 @@ from asgiref import sync as asgiref_sync
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
 from . import hubs
-from .hygiene import is_empty
+from .hygiene import variable_of
 
 
 def rehome_locals() -> None:
@@ -64,13 +64,16 @@ class ThreadSensitivity:
         Django's handler: when that is over, a call through it would silently
         make a new thread, with a new database connection that nobody closes.
         """
-        executor = hubs.REFUSING if hubs.is_native() else self._executor
+        executor = self._executor
+        if hubs.has_native_loops and hubs.is_native():
+            executor = hubs.REFUSING
         if _executor_here() is not executor:
             AsyncToSync.executors.current = executor
         variable: Any = SyncToAsync.thread_sensitive_context
         variable.set(self._context)
         # That of a synchronous view says that its thread is taken.
-        SyncToAsync.deadlock_context.set(False)
+        if SyncToAsync.deadlock_context.get(False):
+            SyncToAsync.deadlock_context.set(False)
 
 
 class ThisThread(Executor):
@@ -106,8 +109,12 @@ def fulfil(
 
 def _executor_here() -> object:
     """That of the ``async_to_sync`` below which this is called."""
-    executors = AsyncToSync.executors
-    return None if is_empty(executors) else getattr(executors, "current", None)
+    if _executors is not None and not _executors.get(None):
+        return None
+    return getattr(AsyncToSync.executors, "current", None)
+
+
+_executors = variable_of(AsyncToSync.executors)
 
 
 def loop_of_this_thread() -> "asyncio.AbstractEventLoop | None":

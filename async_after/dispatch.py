@@ -62,6 +62,7 @@ class Dispatcher:
         self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
             slots.books.move
         )
+        self.turn: Callable[[Callback[Any], Callback[Any], bool], None] = slots.books.turn
         self.queue: Callable[[int], None] = slots.books.queue
         self.wake: Callable[[Exchange], None] = slots.books.wake
         self.idle: Callable[[Exchange, bool], None] = slots.books.idle

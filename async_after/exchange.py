@@ -15,12 +15,13 @@ import inspect
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from itertools import chain
 from time import monotonic
 from types import CoroutineType
 from typing import Any, Protocol
 
 from . import lifetime
-from .callback import Callback, CallbackState, Lane, Task
+from .callback import PENDING, RUNNING, SUCCEEDED, Callback, CallbackState, Lane, Task
 from .delivery import Delivery
 from .instrumentation import log
 from .outcome import Outcome
@@ -117,6 +118,9 @@ class Host(Protocol):
         was_waiting: bool,
     ) -> None:
         """A callback has another state."""
+
+    def turn(self, ended: Callback[Any], begun: Callback[Any], was_waiting: bool) -> None:
+        """The one has succeeded, and the other one is running in its place."""
 
     def queue(self, count: int) -> None:
         """So many more callbacks are waiting; below 0: have been given a slot."""
@@ -288,22 +292,20 @@ class Exchange(Record):
         waits for the delivery does so too, but is waited for.
         """
         replaced: Callback[Any] | None = None
+        host, options = self.host, callback.options
         registry = self._registry or self._make_registry()
         with registry.lock:
-            key = callback.options.key
-            if key is not None:
+            if options.key is not None:
                 # First, as comparing keys is the user's code, and may raise.
-                replaced = registry.keyed.get(key)
-                registry.keyed[key] = callback
-            options = callback.options
-            self.host.admit(self, not registry.awake, dormant)
-            registry.registered += 1
-            callback._number = registry.registered
+                replaced = registry.keyed.get(options.key)
+                registry.keyed[options.key] = callback
+            host.admit(self, registry.unsettled == registry.dormant, dormant)
             registry.unsettled += 1
+            registry.registered = callback._number = registry.registered + 1
+            is_claimable, is_late, awaits_delivery = False, self._is_ended, False
             if options.asks:
                 registry.asks = True
-            is_claimable, is_late = False, self._is_ended
-            awaits_delivery = options.when == "acknowledged"
+                awaits_delivery = options.when == "acknowledged"
             is_ready = not dormant and not awaits_delivery
             if is_ready:
                 is_claimable = registry.append(callback)
@@ -311,10 +313,11 @@ class Exchange(Record):
                 registry.unready[callback] = None
                 callback._is_dormant = dormant
                 registry.dormant += dormant
-            self._see_late(registry, callback, is_ready=is_ready)
-        self.host.registered(callback)
+            if is_late:
+                self._see_late(registry, callback, is_ready=is_ready)
+        host.registered(callback)
         if replaced is not None:
-            self.settle(replaced, CallbackState.CANCELLED, expected=CallbackState.PENDING)
+            self.settle(replaced, CallbackState.CANCELLED, expected=PENDING)
         if not is_late:
             return
         if is_claimable:
@@ -338,7 +341,8 @@ class Exchange(Record):
             if not awaits_delivery:
                 del registry.unready[callback]
                 is_claimable = registry.append(callback, in_order=not registry.is_over)
-            self._see_late(registry, callback, is_ready=not awaits_delivery)
+            if is_late:
+                self._see_late(registry, callback, is_ready=not awaits_delivery)
         if not is_late:
             return
         if awaits_delivery:
@@ -355,7 +359,7 @@ class Exchange(Record):
         with self._registered().lock:
             is_dormant = callback._is_dormant
         if is_dormant:
-            self.settle(callback, CallbackState.SKIPPED, expected=CallbackState.PENDING)
+            self.settle(callback, CallbackState.SKIPPED, expected=PENDING)
 
     def _wake(self, registry: Registry, callback: Callback[Any]) -> None:
         if callback._is_dormant:
@@ -364,9 +368,7 @@ class Exchange(Record):
             self.host.wake(self)
 
     def _see_late(self, registry: Registry, callback: Callback[Any], *, is_ready: bool) -> None:
-        """It may have been registered, or become ready, behind the end. Under the lock."""
-        if not self._is_ended:
-            return
+        """It was registered, or has become ready, behind the end. Under the lock."""
         if not registry.is_over:
             self._tell_over(registry)
         elif is_ready:
@@ -374,11 +376,16 @@ class Exchange(Record):
 
     def _tell_over(self, registry: Registry) -> None:
         """From now on its pending callbacks are waiting. Under the lock."""
-        if not registry.is_over:
-            registry.is_over = True
-            for callback in (*registry.sequential, *registry.claims):
-                if callback is not None and callback._state is CallbackState.PENDING:
-                    self._wait(callback)
+        if registry.is_over:
+            return
+        registry.is_over = True
+        if self.host.counts_waiting:
+            waiting = 0
+            for callback in chain(registry.sequential, registry.claims):
+                if callback is not None and callback._state is PENDING:
+                    callback._is_waiting = True
+                    waiting += 1
+            self.host.queue(waiting)
 
     def _wait(self, callback: Callback[Any]) -> None:
         if self.host.counts_waiting:
@@ -404,9 +411,9 @@ class Exchange(Record):
             return []
         with registry.lock:
             claims, registry.claims = registry.claims, []
-            registry.handed.update(
-                (claim, None) for claim in claims if claim is not None and not claim.done()
-            )
+            for claim in claims:
+                if claim is not None and not claim.done():
+                    registry.handed[claim] = None
             return claims
 
     def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
@@ -425,6 +432,45 @@ class Exchange(Record):
             self._begin(callback)
             return callback
 
+    def follow(
+        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
+    ) -> Callback[Any] | None:
+        """``callback`` has succeeded: settle it, and return the next one as ``next``
+        does, both at once. ``None``, and nothing done, where there is more to it."""
+        registry = self._registry
+        if registry is None or not registry.sequential:
+            return None
+        with registry.lock:
+            following = registry.head()
+            if (
+                following is None
+                or following.home not in lanes
+                or following.options.when != "always"
+                or callback.options.key is not None
+                or callback._latch is not None
+                or callback._returned is not None
+                or callback._state is not RUNNING
+            ):
+                return None
+            registry.sequential.popleft()
+            registry.unsettled -= 1
+            callback._result = result
+            callback._state = SUCCEEDED
+            # Dropped when the lock is free again: a destructor may register.
+            dropped = callback._task
+            callback._task = callback._stop = None
+            following._state = RUNNING
+            was_waiting, following._is_waiting = following._is_waiting, False
+            self.host.turn(callback, following, was_waiting)
+        del dropped
+        return following
+
+    def has_next(self) -> bool:
+        """Whether ``next`` may find one. It takes no lock: who does not see one that
+        is registered now will see it in ``give_back``."""
+        registry = self._registry
+        return registry is not None and bool(registry.sequential)
+
     def give_back(self) -> bool:
         """Give up the claim to the sequential callbacks, if there is none left."""
         registry = self._registered()
@@ -438,7 +484,7 @@ class Exchange(Record):
         """Make a concurrent callback RUNNING; ``False`` if it was cancelled meanwhile."""
         registry = self._registered()
         with registry.lock:
-            if callback._state is not CallbackState.PENDING:
+            if callback._state is not PENDING:
                 return False
             registry.handed.pop(callback, None)
             registry.unready.pop(callback, None)
@@ -446,9 +492,9 @@ class Exchange(Record):
             return True
 
     def _begin(self, callback: Callback[Any]) -> None:
-        callback._state = CallbackState.RUNNING
+        callback._state = RUNNING
         was_waiting, callback._is_waiting = callback._is_waiting, False
-        self.host.move(callback, CallbackState.PENDING, CallbackState.RUNNING, was_waiting)
+        self.host.move(callback, PENDING, RUNNING, was_waiting)
 
     def settle(
         self,
@@ -468,8 +514,8 @@ class Exchange(Record):
         dropped: Any
         with registry.lock:
             before = callback._state
-            if before is not (expected or CallbackState.RUNNING) and (
-                expected is not None or before is not CallbackState.PENDING
+            if before is not (expected or RUNNING) and (
+                expected is not None or before is not PENDING
             ):
                 return False
             callback._result = result
@@ -484,7 +530,7 @@ class Exchange(Record):
             key = callback.options.key
             if key is not None and registry.keyed.get(key) is callback:
                 del registry.keyed[key]
-            if before is CallbackState.PENDING:
+            if before is PENDING:
                 registry.handed.pop(callback, None)
                 registry.unready.pop(callback, None)
                 registry.bury()
@@ -530,7 +576,7 @@ class Exchange(Record):
         with registry.lock:
             waiting = [*registry.sequential, *filter(None, registry.claims), *registry.handed]
             waiting += [callback for callback in registry.unready if not callback._is_dormant]
-        return [callback for callback in waiting if callback.state is CallbackState.PENDING]
+        return [callback for callback in waiting if callback.state is PENDING]
 
     def unacknowledged(self) -> list[Callback[Any]]:
         """Those that wait until the response is acknowledged, in order."""
@@ -590,14 +636,14 @@ class Exchange(Record):
     # What a callback asks of its exchange (``callback.Owner``).
 
     def cancel(self, callback: Callback[Any]) -> bool:
-        if self.settle(callback, CallbackState.CANCELLED, expected=CallbackState.PENDING):
+        if self.settle(callback, CallbackState.CANCELLED, expected=PENDING):
             return True
         self.stop(callback, CallbackState.CANCELLED)
         return False
 
     def drop(self, callback: Callback[Any], reason: str, *, if_pending: bool = False) -> bool:
         """Give it up; ``False`` if it has ended already (or, ``if_pending``, started)."""
-        expected = CallbackState.PENDING if if_pending else None
+        expected = PENDING if if_pending else None
         return self.settle(callback, CallbackState.DROPPED, reason=reason, expected=expected)
 
     def stop(

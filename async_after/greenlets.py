@@ -28,6 +28,9 @@ class Remote:
         # The next one is started from the hub.
         return None
 
+    def follow(self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]) -> None:
+        return None
+
     def drop(self, reason: str) -> None:
         self._told.append(functools.partial(self._unit.drop, reason))
 

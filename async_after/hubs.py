@@ -107,6 +107,10 @@ def go_home(function: Callable[[], object]) -> bool:
     return True
 
 
+has_native_loops = False
+"""Whether there ever was one in this process."""
+
+
 class NativeLoop(asyncio.SelectorEventLoop):
     """An event loop that needs no greenlet, made in its own native thread.
 
@@ -115,6 +119,8 @@ class NativeLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
+        global has_native_loops
+        has_native_loops = True
         name = "EpollSelector" if sys.platform == "linux" else "SelectSelector"
         super().__init__(_original("selectors", name)())
 

@@ -8,7 +8,7 @@ connection behind. Django is looked up by name: this imports none of it
 import sys
 import threading
 from collections.abc import Callable, Collection
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 
 from .instrumentation import log
@@ -93,7 +93,7 @@ def close_connections() -> None:
 def _connections() -> list[Any]:
     """Django's wrappers of this thread's connections, open or not."""
     db = _loaded("django.db")
-    if db is None or is_empty(db.connections._connections):
+    if db is None or _is_unused(db.connections._connections):
         return []
     connections: list[Any] = db.connections.all(initialized_only=True)
     return connections
@@ -106,41 +106,60 @@ def forget_caches() -> None:
     with the context: without this, the view and all its callbacks would share
     one client, from several threads.
     """
-    module = _loaded("django.core.cache")
-    if module is None or is_empty(module.caches._connections):
-        return
-    for alias in module.caches:
-        try:
-            del module.caches[alias]
-        except AttributeError:  # this one was not in use
-            pass
-
-
-def has_caches() -> bool:
-    """Whether Django's caches are in use at all."""
-    return _loaded("django.core.cache") is not None
+    if has_caches():
+        for alias in _caches:
+            try:
+                del _caches[alias]
+            except AttributeError:  # this one was not in use
+                pass
 
 
 def close_caches() -> None:
     """Close the cache clients of the current context, as Django does after a request."""
-    module = _loaded("django.core.cache")
-    if module is not None and not is_empty(module.caches._connections):
-        _guarded(module.caches.close_all)
+    if has_caches():
+        _guarded(_caches.close_all)
 
 
-def is_empty(local: Any) -> bool:
-    """Whether an asgiref ``Local`` surely holds nothing in this context or,
-    if it is thread-critical, in this thread.
+_caches: Any = None
+"""Django's ``caches``, when the program uses them, ..."""
+_cache_clients: Any = None
+"""... the Local behind them, and ..."""
+_cache_variable: ContextVar[Any] | None = None
+"""... its variable, if it can be seen."""
 
-    Asking it in vain for an attribute costs microseconds, for every callback.
-    Its storage is private; where it is another one the answer is ``False``,
-    and the slow way is taken.
+
+def has_caches(context: Context | None = None) -> bool:
+    """Whether there may be cache clients in this context, by default the current one."""
+    global _caches, _cache_clients, _cache_variable
+    if _caches is None:
+        module = _loaded("django.core.cache")
+        if module is None:
+            return False
+        _caches = module.caches
+    clients = _caches._connections
+    if clients is not _cache_clients:  # Django makes a new one when CACHES changes
+        _cache_clients, _cache_variable = clients, variable_of(clients)
+    variable = _cache_variable
+    if variable is None:
+        return True
+    return bool(variable.get(None) if context is None else context.get(variable))
+
+
+def variable_of(local: Any) -> ContextVar[Any] | None:
+    """The context variable behind an asgiref ``Local`` that is not thread-critical.
+
+    Asking a Local in vain for an attribute costs microseconds, for every
+    callback. Its storage is private; where it is another one the answer is
+    ``None``, and the slow way is taken.
     """
+    variable = getattr(local._storage, "_data", None)
+    return variable if isinstance(variable, ContextVar) else None
+
+
+def _is_unused(local: Any) -> bool:
+    """Whether a thread-critical ``Local`` surely holds nothing in this thread."""
     storage = local._storage
-    if isinstance(storage, threading.local):
-        return not storage.__dict__
-    variable = getattr(storage, "_data", None)
-    return isinstance(variable, ContextVar) and not variable.get(None)
+    return isinstance(storage, threading.local) and not storage.__dict__
 
 
 def _loaded(name: str) -> Any:

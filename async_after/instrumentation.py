@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from . import django_settings
 from .callback import Callback, CallbackState
 
 logger: logging.Logger = logging.getLogger("async_after")
@@ -97,9 +98,7 @@ def log(
 
 def is_debug() -> bool:
     """Whether Django runs with ``DEBUG = True``."""
-    # Without settings while another thread imports Django.
-    settings: Any = getattr(sys.modules.get("django.conf"), "settings", None)
-    return settings is not None and settings.configured and bool(settings.DEBUG)
+    return bool(django_settings.value("DEBUG"))
 
 
 def _is_visible(level: Level) -> bool:

@@ -10,6 +10,7 @@ from asgiref.sync import iscoroutinefunction
 
 from .callback import Lane, name_of
 
+_COROUTINE = inspect.CO_COROUTINE
 _ANY_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -19,9 +20,10 @@ def is_async(func: Any) -> bool:
     if type(func) is FunctionType:
         flags = func.__code__.co_flags
         if not flags & _ANY_GENERATOR:
-            if flags & inspect.CO_COROUTINE:
+            if flags & _COROUTINE:
                 return True
-            return iscoroutinefunction(func)
+            # What marks a plain function as one is an attribute.
+            return bool(func.__dict__) and iscoroutinefunction(func)
     if inspect.iscoroutine(func):
         func.close()
         raise TypeError(

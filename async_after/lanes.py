@@ -125,11 +125,12 @@ class LoopLane(InlineLane):
     # What ``Steps`` asks.
 
     def enter(self, callback: Callback[Any]) -> None:
-        super().enter(callback)
+        calling.enter(callback)
+        self._sensitivity.apply()
         hygiene.forget_caches()
 
     def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        if hygiene.has_caches():
+        if hygiene.has_caches(context):
             context.run(hygiene.close_caches)
         return self._sessions.end(callback)
 

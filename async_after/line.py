@@ -33,17 +33,24 @@ class Line:
         limit = self._limit()
         ready: list[Unit] = []
         with self._lock:
-            # Those that wait go first: settings may have made room for more.
-            self._waiting.append(unit)
-            if len(self._waiting) > self._trim_at:
-                # Some may have nothing to start any more.
-                self._waiting = deque(unit for unit in self._waiting if not unit.is_empty())
-                self._trim_at = 64 + 2 * len(self._waiting)
-            while self._waiting and self._used < limit:
+            if not self._waiting and self._used < limit:
                 self._used += 1
-                ready.append(self._waiting.popleft())
+                ready.append(unit)
+            else:
+                self._enqueue(unit, limit, ready)
         for unit in ready:
             unit.advance()
+
+    def _enqueue(self, unit: Unit, limit: int, ready: list[Unit]) -> None:
+        # Those that wait go first: settings may have made room for more.
+        self._waiting.append(unit)
+        if len(self._waiting) > self._trim_at:
+            # Some may have nothing to start any more.
+            self._waiting = deque(unit for unit in self._waiting if not unit.is_empty())
+            self._trim_at = 64 + 2 * len(self._waiting)
+        while self._waiting and self._used < limit:
+            self._used += 1
+            ready.append(self._waiting.popleft())
 
     def release(self) -> None:
         """A slot is free: for the next unit that has something to start."""

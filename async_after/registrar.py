@@ -64,7 +64,7 @@ class _Registrar:
         is_coroutine = is_async(func)
         if self._options.lane is not None:
             refuse_lane(func, is_coroutine, self._options.lane)
-        conf.check()
+        conf.bounds()
         return is_coroutine
 
     def _add(

@@ -8,7 +8,7 @@ from collections import deque
 from threading import Lock
 from typing import Any
 
-from .callback import Callback, CallbackState
+from .callback import PENDING, Callback
 from .outcome import Outcome
 from .waiting import Latch
 
@@ -78,10 +78,13 @@ class Registry:
         if callback.options.concurrent:
             self.claims.append(callback)
             return True
-        place = len(self.sequential)
-        while in_order and place and self.sequential[place - 1]._number > callback._number:
-            place -= 1
-        self.sequential.insert(place, callback)
+        if in_order:
+            place = len(self.sequential)
+            while place and self.sequential[place - 1]._number > callback._number:
+                place -= 1
+            self.sequential.insert(place, callback)
+        else:
+            self.sequential.append(callback)
         if self.has_chain:
             return False
         self.has_chain = True
@@ -93,7 +96,7 @@ class Registry:
         sequential = self.sequential
         while sequential:
             callback = sequential[0]
-            if callback._state is CallbackState.PENDING:
+            if callback._state is PENDING:
                 return callback
             sequential.popleft()
         return None

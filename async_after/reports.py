@@ -32,7 +32,8 @@ class Reports:
     def __init__(self, books: Books, later: Later) -> None:
         self._books = books
         self._named: set[str] = set()
-        self._began: dict[Callback[Any], float] = {}
+        self.began: dict[Callback[Any], float] = {}
+        """Since when they run, with ``DEBUG = True``."""
         self.losses: Losses = Losses(Pace(1000, 1.0), later)
 
     def slow_step(
@@ -67,11 +68,10 @@ class Reports:
     # With DEBUG = True callbacks that are slow, but do no harm, are named too.
 
     def started(self, callback: Callback[Any]) -> None:
-        if is_debug():
-            self._began[callback] = time.monotonic()
+        self.began[callback] = time.monotonic()
 
     def settled(self, callback: Callback[Any]) -> None:
-        began = self._began.pop(callback, None) if self._began else None
+        began = self.began.pop(callback, None)
         if began is None or (seconds := time.monotonic() - began) <= SLOW:
             return
         log(

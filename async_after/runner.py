@@ -16,11 +16,11 @@ from typing import Any
 from . import conf, lifetime
 from .background import BackgroundLoop
 from .books import Books, Statistics
-from .callback import Callback, CallbackState
+from .callback import SUCCEEDED, Callback, CallbackState
 from .conf import Bounds, Overflow
 from .dispatch import Dispatcher, LoopDispatcher, ThreadDispatcher
 from .exchange import Exchange, current_callback, current_exchange
-from .instrumentation import Instrument, log, log_ended, tell
+from .instrumentation import Instrument, is_debug, log, log_ended, tell
 from .line import Line
 from .losses import Pace
 from .reports import Reports
@@ -208,22 +208,25 @@ class Runner:
             tell(self._bounds.instruments, "registered", callback)
 
     def started(self, callback: Callback[Any]) -> None:
-        self.reports.started(callback)
+        if is_debug():
+            self.reports.started(callback)
         if self.room.is_awaited:
             self.room.look()
         if self._bounds.instruments:
             tell(self._bounds.instruments, "started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
-        self.reports.settled(callback)
+        if self.reports.began:
+            self.reports.settled(callback)
         if self.line.lent:
             self.line.ended(callback)
         if self.room.is_awaited:
             self.room.look()
-        if callback.state is CallbackState.DROPPED:
+        state = callback._state
+        if state is CallbackState.DROPPED:
             losses = self.room.losses if callback._reason is FULL else self.reports.losses
             losses.add(callback)
-        elif callback.state is not CallbackState.SUCCEEDED:
+        elif state is not SUCCEEDED:
             log_ended(callback)
         if self._bounds.instruments:
             tell(self._bounds.instruments, "ended", callback)
@@ -305,8 +308,15 @@ class _DefaultRunner(Runner):
         super().__init__()
 
     def registered(self, callback: Callback[Any]) -> None:
-        self._refresh()
-        super().registered(callback)
+        # Who registers has checked the settings just before.
+        self._bounds = conf.last
+        if self._bounds.instruments:
+            tell(self._bounds.instruments, "registered", callback)
+
+    def refuse_overflow(self, name: str) -> None:
+        self._bounds = conf.last
+        if self._bounds.overflow == "raise":
+            self.room.refuse(name)
 
     def _refresh(self) -> None:
         try:

@@ -65,7 +65,7 @@ class SessionExecutor(Executor):
         return future
 
     def end(self, callback: Callback[Any]) -> Coroutine[Any, Any, None] | None:
-        worker = self._workers.get(callback)
+        worker = self._workers.get(callback) if self._workers else None
         if worker is None:
             return None
         self._workers[callback] = None

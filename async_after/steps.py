@@ -11,7 +11,7 @@ from contextvars import Context
 from types import CoroutineType
 from typing import Any, Protocol
 
-from .callback import Callback, CallbackState, Lane
+from .callback import SUCCEEDED, Callback, CallbackState, Lane
 from .calling import SKIPPED, call, settle
 from .exchange import Exchange
 from .instrumentation import log
@@ -31,6 +31,12 @@ class UnitLike(Protocol):
 
     def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         """The next callback, RUNNING, if it belongs to one of these lanes."""
+
+    def follow(
+        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
+    ) -> Callback[Any] | None:
+        """``callback`` has returned ``result``: settle it, and take the next one;
+        ``None``, and nothing done, where that is not all there is to do."""
 
     def drop(self, reason: str) -> None:
         """Give up those that have not been taken."""
@@ -211,8 +217,13 @@ class Steps(Coroutine[Any, Any, None]):
                 self._lane.slow_step(self._callback, now - began)
             began = now
             if self._ending is None:
-                self._ending = result, error
                 leaving = self._lane.leave(self._callback, self._context)
+                if leaving is None and error is None and self._follow(result):
+                    if now - turn_began > _TURN:
+                        return None
+                    step, argument = self._first, None
+                    continue
+                self._ending = result, error
                 if leaving is not None:
                     self._coroutine = leaving
                     step, argument = leaving.send, None
@@ -236,6 +247,23 @@ class Steps(Coroutine[Any, Any, None]):
             if now - turn_began > _TURN:
                 return None  # as asyncio.sleep(0): send() comes again
             step, argument = self._first, None
+
+    def _follow(self, result: Any) -> bool:
+        """The short way from a callback that has returned in its first step to the next one."""
+        callback = self._callback
+        if (
+            self._has_suspended
+            or self._timer is not None
+            or callback._stopping is not None
+            or result is SKIPPED
+            or self.task.cancelling()
+        ):
+            return False
+        following = self._unit.follow(callback, result, self._lanes)
+        if following is None:
+            return False
+        self._prepare(following)
+        return True
 
     def _see_cancelling(self, before: int) -> None:
         """Was this task cancelled during this step? Then by its own code."""
@@ -272,7 +300,7 @@ class Steps(Coroutine[Any, Any, None]):
             self._timer.cancel()
             self._timer = None
         if error is None and result is not SKIPPED and callback._stopping is None:
-            unit.exchange.settle(callback, CallbackState.SUCCEEDED, result)
+            unit.exchange.settle(callback, SUCCEEDED, result)
         elif result is SKIPPED:
             unit.exchange.settle(callback, CallbackState.SKIPPED)
         elif (

@@ -26,6 +26,8 @@ class Starter(Protocol):
     @property
     def is_shut(self) -> bool: ...
     def started(self, callback: Callback[Any]) -> None: ...
+    @property
+    def settled(self) -> Callable[[Callback[Any]], None]: ...
     def start_async(self, unit: "Unit", callback: Callback[Any]) -> bool: ...
     def start_in_thread(self, unit: "Unit") -> bool: ...
     def release(self) -> None:
@@ -66,6 +68,20 @@ class Unit:
             exchange.settle(callback, CallbackState.SKIPPED)
         return None
 
+    def follow(
+        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
+    ) -> Callback[Any] | None:
+        """``callback`` has returned ``result``: settle it, and take the next one;
+        ``None``, and nothing done, where that is not all there is to do."""
+        starter = self._starter
+        if starter.is_shut:
+            return None
+        following = self.exchange.follow(callback, result, lanes)
+        if following is not None:
+            starter.settled(callback)
+            starter.started(following)
+        return following
+
     def __iter__(self) -> Iterator[Callback[Any]]:
         """All of them, RUNNING, one after another; then the claim is given back."""
         while not self.is_empty():
@@ -73,7 +89,7 @@ class Unit:
                 yield callback
 
     def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
-        return self.exchange.next(lanes)
+        return self.exchange.next(lanes) if self.exchange.has_next() else None
 
     def is_empty(self) -> bool:
         """Whether there is nothing left; the claim to it is given back then."""
@@ -159,6 +175,9 @@ class SingleUnit(Unit):
         self._callback = None
         return callback if self.exchange.begin(callback) else None
 
+    def follow(self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]) -> None:
+        return None
+
     def _set_out(self) -> None:
         self.exchange.set_out(self._callback)
 
@@ -200,6 +219,9 @@ class Alone:
         self._unit = unit
 
     def take(self, lanes: Sequence[Lane] | None = None) -> None:
+        return None
+
+    def follow(self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]) -> None:
         return None
 
     def drop(self, reason: str) -> None:

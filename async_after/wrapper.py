@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from . import conf
 from .callback import Options
+from .exchange import Exchange
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
 from .runner import Runner, get_runner
@@ -37,6 +38,11 @@ class Wrapper(Generic[App]):
         self._callbacks = tuple(callbacks)
         for callback in self._callbacks:
             EVERY_RESPONSE.check(callback)
+
+    def _register_on(self, exchange: Exchange) -> None:
+        """What runs after every response."""
+        for callback in self._callbacks:
+            EVERY_RESPONSE.on(exchange, callback)
 
     @property
     def runner(self) -> Runner:

@@ -20,7 +20,7 @@ from .exchange import KEY, Exchange, current_exchange, inside
 from .outcome import Outcome
 from .runner import Runner
 from .sigterm import drain_on_sigterm
-from .wrapper import EVERY_RESPONSE, Wrapper
+from .wrapper import Wrapper
 from .wsgi_environ import (
     Environ,
     Files,
@@ -87,8 +87,7 @@ class AfterResponseMiddleware(Wrapper[App]):
         files = Files(environ)
         current_exchange.set(exchange)
         try:
-            for callback in self._callbacks:
-                EVERY_RESPONSE.on(exchange, callback)
+            self._register_on(exchange)
             body = self.app(environ, response.start)
         except BaseException as error:
             response.end_soon(error)
@@ -105,8 +104,7 @@ class AfterResponseMiddleware(Wrapper[App]):
     ) -> Iterable[bytes]:
         """This request has an exchange already: a wrapper around this one made it."""
         environ[KEY] = outer
-        for callback in self._callbacks:
-            EVERY_RESPONSE.on(outer, callback)
+        self._register_on(outer)
         with inside(outer):
             return self.app(environ, start_response)
 

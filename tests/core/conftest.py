@@ -180,6 +180,11 @@ class RecordingHost:
         self.waiting -= was_waiting
         assert self.waiting >= 0, "more began than waited"
 
+    def turn(self, ended: Callback[Any], begun: Callback[Any], was_waiting: bool) -> None:
+        assert ended.done()
+        self.waiting -= was_waiting
+        assert self.waiting >= 0, "more began than waited"
+
     def queue(self, count: int) -> None:
         self.waiting += count
 

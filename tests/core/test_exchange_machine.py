@@ -291,6 +291,23 @@ class ExchangeMachine(RuleBasedStateMachine):
             if any(r.state is PENDING for r in self.sequential()):
                 assert not self.exchange.give_back(), "there are more"
 
+    @precondition(lambda self: self.chain == "held" and self.is_chain_running())
+    @rule()
+    def follow(self) -> None:
+        """The short way: the one has returned, and the next one begins in its place."""
+        [ended] = [record for record in self.sequential() if record.state is RUNNING]
+        following = next((r for r in self.sequential() if r.state is PENDING), None)
+        callback = self.exchange.follow(ended.callback, 1, [ended.callback.home])
+        if following is None or ended.callback.options.key is not None:
+            assert callback is None
+            return
+        assert callback is following.callback, "not first-in, first-out (promise 6)"
+        assert ended.callback.result() == 1
+        # Who asks for it tells it.
+        self.host.settled(ended.callback)
+        ended.state = CallbackState.SUCCEEDED
+        self.started(following)
+
     @precondition(lambda self: any(r.state is RUNNING for r in self.records))
     @rule(data=st.data(), state=st.sampled_from(FINAL))
     def settle(self, data: st.DataObject, state: CallbackState) -> None:
