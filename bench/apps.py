@@ -1,4 +1,4 @@
-"""The applications under test, for a server to import: ``django_app`` and ``bare_app``.
+"""The applications under test, for a server to import.
 
 ``/none``, ``/async``, ``/sync``, ``/cpu`` and ``/database`` are answered alike;
 all but the first register a callback of that kind. In front of that, the shape of
@@ -180,5 +180,13 @@ def _django_app() -> App:
 
 
 configure()
-django_app = AfterResponseMiddleware(_django_app())
+_django = _django_app()
+django_app = AfterResponseMiddleware(_django)
 bare_app = AfterResponseMiddleware(bare)
+
+
+async def either_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Django as it is and, with ``?wrapped``, behind the wrapper: in one process, so that
+    nothing else differs."""
+    is_bare = scope["type"] == "http" and scope["query_string"] != b"wrapped"
+    await (_django if is_bare else django_app)(scope, receive, send)

@@ -3,6 +3,7 @@
 Nanoseconds of CPU per exchange, in process, on one event loop and without a
 socket: a bare app, a wrapper that only wraps "receive" and "send" and sets
 and resets a context variable, and AfterResponseMiddleware without callbacks.
+Then the throughput of a Django app behind a real server, with and without it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from statistics import median
 
 from async_after.asgi import AfterResponseMiddleware, App, Message, Receive, Scope, Send
 
+from . import throughput
 from .report import Table, interval, verdict
 from .results import Figure
 from .stats import estimate, ratios
@@ -26,12 +28,19 @@ EXCHANGES = 500
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="default 2000; --quick 400")
+    parser.add_argument(
+        "--slices",
+        type=int,
+        help=f"rounds of the throughput, default {throughput.ROUNDS};"
+        f" --quick {throughput.QUICK_ROUNDS}",
+    )
 
 
 def run(args: argparse.Namespace) -> Iterator[Table]:
     rounds = args.rounds or (400 if args.quick else 2000)
     times = asyncio.run(measure(rounds))
     yield _table(times, args.seed)
+    yield from throughput.run(args)
 
 
 SCOPE: Scope = {
