@@ -162,18 +162,19 @@ class Log:
 
     def _read(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._tail.append(line)
-            for text, example in self._examples.items():
-                if text in line:
-                    self._counts[text] += 1
-                if self._counts[text] and len(example) < EXAMPLE:
-                    example.append(line.rstrip())
-            if "ERROR" in line or "Traceback" in line or self._errors:
-                self._errors.append(line)
-            found = self._ready.search(line)
-            if found:
-                self._ports.put(int(found[1]))
+        with self._process.stderr as lines:
+            for line in lines:
+                self._tail.append(line)
+                for text, example in self._examples.items():
+                    if text in line:
+                        self._counts[text] += 1
+                    if self._counts[text] and len(example) < EXAMPLE:
+                        example.append(line.rstrip())
+                if "ERROR" in line or "Traceback" in line or self._errors:
+                    self._errors.append(line)
+                found = self._ready.search(line)
+                if found:
+                    self._ports.put(int(found[1]))
         self._ports.put(None)
 
     def port(self) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from . import servers
@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> Iterator[Table]:
                 done(1)
     except (KeyboardInterrupt, SystemExit):
         if rates[WITHOUT]:
-            yield _table(server.name, rates, args.seed)
+            yield table(server.name, rates, args.seed)
         raise
-    yield _table(server.name, rates, args.seed)
+    yield table(server.name, rates, args.seed)
 
 
 def _rate(client: OpenLoop, name: str) -> float:
@@ -69,7 +69,7 @@ def _lost(ratio: Estimate) -> Estimate:
     return Estimate(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
 
 
-def _table(server: str, rates: dict[str, list[float]], seed: int) -> Table:
+def table(server: str, rates: Mapping[str, Sequence[float]], seed: int) -> Table:
     rows, figures = [], []
     error = _lost(ratios(rates[CONTROL], rates[WITHOUT], seed))
     for name, samples in rates.items():
