@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .books import Statistics
     from .callback import Callback, CallbackNotRun, CallbackState
     from .delivery import Delivery
-    from .exchange import NoActiveExchange
+    from .finding import NoActiveExchange
     from .instrumentation import Instrument
     from .outcome import Completion, Outcome
     from .registrar import aafter_response, after_response
@@ -45,7 +45,7 @@ _HOMES = {
     "Completion": "outcome",
     "Delivery": "delivery",
     "Instrument": "instrumentation",
-    "NoActiveExchange": "exchange",
+    "NoActiveExchange": "finding",
     "Outcome": "outcome",
     "Runner": "runner",
     "RunnerFull": "room",

@@ -15,7 +15,8 @@ from typing import Any
 from . import probes
 from .delivery import Connection, Noted
 from .dispatch import LoopDispatcher
-from .exchange import KEY, Exchange, current_exchange, inside, running_callback
+from .exchange import Exchange, current_exchange, inside, running_callback
+from .finding import KEY
 from .outcome import Outcome
 from .runner import Runner
 from .wrapper import Wrapper

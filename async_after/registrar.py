@@ -13,7 +13,8 @@ from asgiref.sync import sync_to_async
 
 from . import commits, conf, interception
 from .callback import Callback, Options, Task, name_of
-from .exchange import KEY, Exchange, NoActiveExchange, current_exchange, key_holder
+from .exchange import Exchange, current_exchange
+from .finding import KEY, NoActiveExchange, key_holder
 from .kinds import is_async, refuse_lane
 from .options import CommonOptions, changed
 from .outcome import Outcome

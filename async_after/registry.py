@@ -1,6 +1,6 @@
 """The callbacks of one exchange, until they are handed out.
 
-Only ``exchange.py`` works with it, under its lock.
+Only ``handing.py`` and ``exchange.py`` work with it, under its lock.
 """
 
 from _thread import LockType

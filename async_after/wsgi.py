@@ -16,7 +16,8 @@ from asgiref.sync import iscoroutinefunction
 
 from . import hubs
 from .conf import WsgiLane
-from .exchange import KEY, Exchange, current_exchange, inside
+from .exchange import Exchange, current_exchange, inside
+from .finding import KEY
 from .outcome import Outcome
 from .runner import Runner
 from .sigterm import drain_on_sigterm

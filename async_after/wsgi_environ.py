@@ -5,7 +5,8 @@ from typing import Any
 
 from . import probes
 from .delivery import Connection
-from .exchange import KEY, Exchange
+from .exchange import Exchange
+from .finding import KEY
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]

@@ -17,7 +17,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .. import conf
-from ..exchange import KEY, Exchange, current_exchange, key_holder
+from ..exchange import Exchange, current_exchange
+from ..finding import KEY, key_holder
 from ..runner import get_runner
 from ..wsgi_environ import WsgiExchange
 from .closing import Ending, hang_on

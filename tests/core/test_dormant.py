@@ -16,7 +16,8 @@ import pytest
 from async_after import Callback, CallbackState, Outcome, Runner, after_response
 from async_after.callback import Options, Task
 from async_after.delivery import Connection, Delivery
-from async_after.exchange import KEY, Exchange
+from async_after.exchange import Exchange
+from async_after.finding import KEY
 
 from .conftest import (
     DEADLINE,

@@ -20,7 +20,8 @@ from async_after import (
     after_response,
 )
 from async_after.asgi import AfterResponseMiddleware
-from async_after.exchange import KEY, current_exchange
+from async_after.exchange import current_exchange
+from async_after.finding import KEY
 
 from .inprocess import (
     DEADLINE,

@@ -1,0 +1,36 @@
+"""Where an exchange is found: by its key on a request, or nowhere."""
+
+from typing import Any
+
+KEY = "async_after.exchange"
+"""Where the exchange hangs on an ASGI scope or a WSGI environ."""
+
+
+def key_holder(request: Any) -> dict[str, Any] | None:
+    """The mapping that ``KEY`` stands in: an ASGI scope or a WSGI environ, or
+    that of a Django or Starlette request."""
+    for holder in (request, *(getattr(request, name, None) for name in _HOLDERS)):
+        if isinstance(holder, dict):
+            return holder
+    return None
+
+
+# Django's HttpRequest has META alone; its WSGI and ASGI requests have the others too.
+_HOLDERS = ("scope", "environ", "META")
+
+
+class NoActiveExchange(RuntimeError):
+    """``after_response`` was called where no request is being answered."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"after_response({name}): no exchange is active here, so there is no response to run"
+            " it after. In a request: wrap the application in"
+            " async_after.asgi.AfterResponseMiddleware, or under WSGI in"
+            " async_after.wsgi.AfterResponseMiddleware (Flask: app.wsgi_app = ...(app.wsgi_app));"
+            " in Django put async_after.django.AfterResponseMiddleware first in MIDDLEWARE too:"
+            " runserver and the test clients do not use asgi.py. In a plain thread: pass the"
+            " request of a wrapped app, after_response.using(request=request). In a command,"
+            " worker or shell: use 'with exchange_scope():'. A WebSocket opens no"
+            " exchange: use exchange_scope() there too."
+        )
