@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import Context
 
 from . import hubs
 
@@ -78,14 +79,17 @@ class Latch:
                 opened.set_result(None)
 
         self.subscribe(wake)
+        timer = None
+        if timeout is not None:
+            # The loop keeps a cancelled timer, with its context, until it would have been due.
+            timer = loop.call_later(timeout, release, context=Context())
         try:
-            async with asyncio.timeout(timeout):
-                await opened
-        except TimeoutError:
-            return self._is_open
+            await opened
         finally:
             self.unsubscribe(wake)
-        return True
+            if timer is not None:
+                timer.cancel()
+        return self._is_open
 
     def wait_in_thread(self, timeout: float | None = None) -> bool:
         """Block up to ``timeout`` seconds; whether the latch is open."""

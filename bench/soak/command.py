@@ -93,8 +93,11 @@ class Control:
         """Wait until the runner has nothing to do and the books are complete."""
         self.ask("settle")
         until = time.monotonic() + 10
-        # A plain function that has timed out is still in its thread.
-        while self.ask("sweep")["unsettled"] and time.monotonic() < until:
+        # A plain function that has timed out is still in its thread, and its frames behind it.
+        while time.monotonic() < until:
+            told = self.ask("sweep")
+            if not (told["unsettled"] or told["overdue"]):
+                return
             time.sleep(0.05)
 
     def memory(self, name: str) -> int:

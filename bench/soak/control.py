@@ -33,6 +33,7 @@ async def answer(name: str, outside: Outside) -> Mapping[str, Any]:
         case "sweep":
             return {
                 "unsettled": ledger.sweep(),
+                "overdue": get_runner().statistics().overdue,
                 "waiting": ledger.waiting(),
                 **outside.exchange_books(),
             }

@@ -1,7 +1,10 @@
 """The latch: opens once, for coroutines of any loop and for threads."""
 
 import asyncio
+import gc
 import threading
+import weakref
+from contextvars import ContextVar
 
 from async_after.waiting import Latch
 
@@ -50,3 +53,33 @@ async def test_opened_by_a_thread() -> None:
     await asyncio.to_thread(latch.open)
     assert await waiting
     assert await in_thread
+
+
+class Kept:
+    """Something that can be watched."""
+
+
+_kept: ContextVar[Kept] = ContextVar("kept")
+
+
+async def test_what_has_waited_is_not_kept() -> None:
+    """The loop keeps a cancelled timer, with its context, until it would have been due."""
+    latch = Latch()
+    # Behind another one, or the loop drops it at once.
+    earlier = asyncio.get_running_loop().call_later(DEADLINE / 2, print)
+
+    async def waits() -> weakref.ref[Kept]:
+        kept = Kept()
+        _kept.set(kept)
+        assert await latch.wait(DEADLINE)
+        return weakref.ref(kept)
+
+    waiting = asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    latch.open()
+    found = await waiting
+    del waiting
+    await asyncio.sleep(0)  # the loop drops the handle that has run
+    gc.collect()
+    assert found() is None
+    earlier.cancel()
