@@ -5,15 +5,29 @@ import signal
 import sys
 from pathlib import Path
 
-from . import dispatch, idle, latency, report, report_command, rivals, runs, soak, starvation
+from . import (
+    dispatch,
+    idle,
+    interference,
+    latency,
+    report,
+    report_command,
+    rivals,
+    runs,
+    scale,
+    soak,
+    starvation,
+)
 
 _COMMANDS = {
     "latency": latency,
     "rivals": rivals,
+    "interference": interference,
     "idle": idle,
     "dispatch": dispatch,
     "starvation": starvation,
     "soak": soak,
+    "scale": scale,
     "report": report_command,
 }
 

@@ -21,10 +21,20 @@ GRACE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """The same request at these moments, in seconds after the beginning."""
+
+    sent: bytes
+    due: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     due: float
     """Seconds after the beginning."""
     latency: float
+    stream: int = 0
+    """Which one it belongs to."""
 
 
 @dataclass(slots=True)
@@ -46,8 +56,8 @@ def schedule(rate: float, seconds: float, seed: int) -> list[float]:
 
 class OpenLoop:
     """One thread and one selector for all connections, which are open and
-    warm when the measurement begins. None serves two measurements: a server
-    closes those that rest for long."""
+    warm when the measurement begins. None may rest for longer than the server
+    lets it."""
 
     def __init__(self, port: int, *, burst: int, connections: int) -> None:
         # Not epoll: its timeouts are rounded up to a millisecond.
@@ -93,29 +103,42 @@ class OpenLoop:
 
     def measure(self, burst: bytes, plain: bytes, due: Sequence[float]) -> Measured:
         """``burst`` on all its connections at once, and ``plain`` whenever it is due."""
+        return self._measure(burst, [Stream(plain, due)])
+
+    def measure_streams(self, *streams: Stream) -> list[list[float]]:
+        """The latencies of each, sharing the connections, in the order of the responses."""
+        found: list[list[float]] = [[] for _ in streams]
+        for sample in self._measure(b"", streams).samples:
+            found[sample.stream].append(sample.latency)
+        return found
+
+    def _measure(self, burst: bytes, streams: Sequence[Stream]) -> Measured:
+        arrivals = sorted(
+            (due, number) for number, stream in enumerate(streams) for due in stream.due
+        )
         measured = Measured(began=monotonic())
         for connection in self._burst:
             connection.send(burst)
         left = len(self._burst)
-        coming, late = deque(due), deque[float]()
-        busy: dict[_Connection, float] = {}
-        deadline = measured.began + (due[-1] if due else 0.0) + GRACE
+        coming, late = deque(arrivals), deque[tuple[float, int]]()
+        busy: dict[_Connection, tuple[float, int]] = {}
+        deadline = measured.began + (arrivals[-1][0] if arrivals else 0.0) + GRACE
         while coming or late or busy or left:
             now = monotonic()
             if now > deadline:
                 raise RuntimeError(f"{len(busy) + len(late) + left} requests were not answered")
-            while coming and measured.began + coming[0] <= now:
+            while coming and measured.began + coming[0][0] <= now:
                 late.append(coming.popleft())
             while late and self._idle:
                 connection = self._idle.popleft()
                 busy[connection] = late.popleft()
-                connection.send(plain)
-            until = measured.began + coming[0] if coming else deadline
+                connection.send(streams[busy[connection][1]].sent)
+            until = measured.began + coming[0][0] if coming else deadline
             for connection in self._wait(max(0.0, until - monotonic())):
                 passed = monotonic() - measured.began
                 if connection in busy:
-                    when = busy.pop(connection)
-                    measured.samples.append(Sample(when, passed - when))
+                    when, number = busy.pop(connection)
+                    measured.samples.append(Sample(when, passed - when, number))
                     self._idle.append(connection)
                 else:
                     left -= 1

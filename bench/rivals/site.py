@@ -68,7 +68,7 @@ class Site:
 
     def _start(self, command: list[str]) -> None:
         log = self.directory / f"worker-{len(list(self.directory.iterdir()))}.log"
-        worker = self.stack.enter_context(_process(command, log, self.environment))
+        worker = self.stack.enter_context(running_process(command, log, self.environment))
         self.workers.append(worker)
 
     def check(self) -> None:
@@ -92,7 +92,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[Process]:
+def running_process(
+    command: list[str], log: Path, environment: Mapping[str, str]
+) -> Iterator[Process]:
     with log.open("wb") as output:
         started = subprocess.Popen(
             command,
@@ -125,7 +127,7 @@ def site(way: Way) -> Iterator[Site]:
         }
         ledger = Ledger(directory / "ledger")
         if way.workers == "celery":
-            environment[BROKER] = stack.enter_context(_redis(directory))
+            environment[BROKER] = stack.enter_context(running_redis(directory))
         everything = {**os.environ, **environment}
         if way.workers == "db_worker":
             migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
@@ -150,7 +152,7 @@ def _server(way: Way, environment: Mapping[str, str]) -> Iterator[servers.Starte
 
 
 @contextlib.contextmanager
-def _redis(directory: Path) -> Iterator[str]:
+def running_redis(directory: Path) -> Iterator[str]:
     """Its URL. It keeps nothing on the disk."""
     program = ways.redis()
     assert program is not None
@@ -158,7 +160,7 @@ def _redis(directory: Path) -> Iterator[str]:
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     options += ["--dir", str(directory)]
     log = directory / "redis.log"
-    with _process([program, *options], log, os.environ) as redis:
+    with running_process([program, *options], log, os.environ) as redis:
         _await(lambda: b"PONG" in _ping(port), redis)
         yield f"redis://127.0.0.1:{port}/0"
 
