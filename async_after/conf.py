@@ -38,6 +38,8 @@ class Bounds:
     # Shorter than a person notices, longer than any step that only computes a
     # little: as asyncio's own slow_callback_duration.
     slow_step: float | None = 0.1
+    # Measured (``bench interference``): below it the switching itself costs more.
+    switch_interval: float | None = 0.0005
     # Together under 30 s, after which gunicorn and Kubernetes kill.
     wait_timeout: float = 20.0
     close_timeout: float = 5.0
@@ -76,6 +78,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pending_limit": (_positive_integer, "an integer, 1 or more"),
     "overflow": (lambda v: v in get_args(Overflow), '"wait", "drop" or "raise"'),
     "slow_step": (lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None"),
+    "switch_interval": (
+        lambda v: v is None or (is_seconds(v) and v >= 1e-6),
+        "a number of seconds, 0.000001 or more, or None",
+    ),
     "timeout": (lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None"),
     "wait_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),
     "close_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),

@@ -13,7 +13,7 @@ from _thread import LockType
 from typing import Protocol
 from weakref import WeakSet
 
-from . import hubs
+from . import hubs, switching
 
 
 class Living(Protocol):
@@ -49,6 +49,7 @@ def _forked() -> None:
     # Another thread of the parent may have held it at that moment.
     making = threading.Lock()
     hubs.forget_home()
+    switching.forget()
     for living in [*_all]:
         living.begin_life()
 

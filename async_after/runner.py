@@ -26,6 +26,7 @@ from .losses import Pace
 from .reports import Reports
 from .room import FULL, Room
 from .shutdown import Shutdown
+from .switching import SwitchInterval
 from .threads import WorkerPool
 from .timers import Timers
 from .units import CLOSED_RUNNER, Unit
@@ -44,6 +45,9 @@ class Runner:
     seconds a callback may take if it does not say otherwise, ``None`` for no
     end. ``slow_step``: seconds after which a step of a coroutine function that
     blocks the event loop is named in the log, ``None`` for never.
+    ``switch_interval``: seconds after which a thread that computes must let
+    others go on, while plain functions run in threads; ``None`` for what the
+    interpreter has (``sys.setswitchinterval``).
     ``wait_timeout`` and ``close_timeout``: seconds that the shutdown waits for
     callbacks to end by themselves, and then for the cancelled ones.
     ``instruments``: who else hears of callbacks besides the log. Raises
@@ -59,6 +63,7 @@ class Runner:
         overflow: Overflow = _DEFAULT.overflow,
         timeout: float | None = _DEFAULT.timeout,
         slow_step: float | None = _DEFAULT.slow_step,
+        switch_interval: float | None = _DEFAULT.switch_interval,
         wait_timeout: float = _DEFAULT.wait_timeout,
         close_timeout: float = _DEFAULT.close_timeout,
         instruments: Sequence[Instrument] = (),
@@ -70,6 +75,7 @@ class Runner:
             overflow=overflow,
             timeout=timeout,
             slow_step=slow_step,
+            switch_interval=switch_interval,
             wait_timeout=wait_timeout,
             close_timeout=close_timeout,
             instruments=instruments,
@@ -81,7 +87,8 @@ class Runner:
     def begin_life(self) -> None:
         """Nothing runs and nothing waits: in a new runner, and in a process
         that was forked off, which has none of the threads of its parent."""
-        self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads)
+        switching = SwitchInterval(lambda: self._bounds.switch_interval)
+        self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads, switching)
         self.timers: Timers = Timers()
         # Not those: they call handlers and instruments of the user's. It lingers
         # as long as requests come, as a new thread would cost each of them.

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from . import hubs, hygiene
 from .instrumentation import log
 from .losses import Pace
+from .switching import SwitchInterval
 
 Work = Callable[[], None]
 
@@ -52,8 +53,11 @@ class WorkerPool:
     a thread cannot be killed, only replaced.
     """
 
-    def __init__(self, size: Callable[[], int]) -> None:
+    def __init__(self, size: Callable[[], int], switching: SwitchInterval) -> None:
         self._size = size
+        self._switching = switching
+        self._busy = 0
+        """Workers that have work."""
         self._lock = threading.Lock()
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
@@ -186,6 +190,9 @@ class WorkerPool:
     def _give(self, worker: Worker, work: Work) -> None:
         if not worker.load:
             self._idle.remove(worker)
+            self._busy += 1
+            if self._busy == 1:
+                self._switching.lower()
         worker.load += 1
         worker.inbox.put(work)
 
@@ -218,8 +225,11 @@ class WorkerPool:
             if worker.load:
                 return
             self._idle.append(worker)
+            self._busy -= 1
             is_surplus = len(self._workers) - self._overdue > self._size()
             if self._backlog and not is_surplus:
                 self._give(worker, self._backlog.popleft())
             elif (is_surplus or self._is_closing) and not worker.sessions:
                 self._dismiss(worker)
+            if not self._busy:
+                self._switching.restore()

@@ -26,6 +26,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"MAX_THREADS": 1.5}, "must be an integer, 1 or more, not 1.5"),
     ({"TIMEOUT": 0}, "must be a number of seconds above 0, or None, not 0"),
     ({"TIMEOUT": float("nan")}, "above 0, or None, not nan"),
+    ({"SWITCH_INTERVAL": 0}, "must be a number of seconds, 0.000001 or more, or None, not 0"),
     ({"WAIT_TIMEOUT": -1}, "must be a number of seconds, 0 or more, not -1"),
     ({"CLOSE_TIMEOUT": None}, "0 or more, not None"),
     ({"INSTRUMENTS": [object()]}, "registered, started and ended"),
