@@ -171,8 +171,12 @@ def bounds() -> Bounds:
     Raises as ``check`` does.
     """
     global last, _checked
-    raw: Any = _raw()
-    # Checked again only when it has changed: each registration asks.
+    # Each registration asks, so that it is checked again only when it has changed.
+    namespace = django_settings.namespace
+    raw: Any = None if namespace is None else namespace.get("ASYNC_AFTER")
+    if raw is not None and raw is _checked[0] and raw == _checked[1]:
+        return last
+    raw = _raw()
     if raw is not _checked[0] or raw != _checked[1]:
         found = problems()
         if found:
@@ -199,7 +203,7 @@ def _raw() -> object:
     The holder of the settings is another object as soon as they are overridden.
     """
     global _without
-    namespace = django_settings.cached()
+    namespace = django_settings.found()
     if namespace is None:
         return _NOTHING
     raw = namespace.get("ASYNC_AFTER")

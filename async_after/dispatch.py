@@ -23,6 +23,10 @@ from .waiting import running_loop
 from .watching import Deliveries
 
 _THREADS: tuple[Lane, ...] = ("threads",)
+GIVE_WAY = 0.002
+"""Seconds in which the server ends the response, and reads the next request, before
+callbacks take the loop or the GIL. Some send the last chunk, or end the connection, only
+after the app has returned."""
 
 
 class Slots(Protocol):
@@ -199,9 +203,10 @@ class LoopDispatcher(Dispatcher):
         """... and those of them that the server has cancelled."""
 
     def dispatch_soon(self, exchange: Exchange) -> None:
-        """Dispatch it when the loop has done what is due now. In its thread only."""
+        """Dispatch it when the server has ended the response, and what the client may
+        ask for right behind it. In the thread of the loop only."""
         try:
-            self.loop.call_soon(self.dispatch, exchange)
+            self.loop.call_later(GIVE_WAY, self.dispatch, exchange, context=contextvars.Context())
         except RuntimeError:  # the loop is closed: it is accounted for at once
             self.dispatch(exchange)
 

@@ -9,32 +9,33 @@ import sys
 from typing import Any
 
 _UNKNOWN: Any = object()
-_namespace: dict[str, Any] | None = None
+namespace: dict[str, Any] | None = None
+"""What Django has put into ``settings`` itself: ``_wrapped``, the holder of the
+settings, and each one that was asked for since that changed. ``None`` until
+``found`` has found it."""
 
 
-def cached() -> dict[str, Any] | None:
-    """What Django has put into ``settings`` itself: ``_wrapped``, the holder of the
-    settings, and each one that was asked for since that changed. ``None``
-    without Django.
+def found() -> dict[str, Any] | None:
+    """``namespace``, if Django is loaded.
 
     The one door to ``LazySettings.__dict__``, which stays the same as long as
     the process lives.
     """
-    global _namespace
-    if _namespace is None:
+    global namespace
+    if namespace is None:
         conf: Any = sys.modules.get("django.conf")
         if conf is not None and hasattr(conf, "settings"):
-            _namespace = object.__getattribute__(conf.settings, "__dict__")
-    return _namespace
+            namespace = object.__getattribute__(conf.settings, "__dict__")
+    return namespace
 
 
 def value(name: str) -> Any:
     """A setting that Django has; ``None`` without Django, or without settings."""
-    namespace = _namespace or cached()
-    if namespace is None:
+    known = namespace or found()
+    if known is None:
         return None
-    found = namespace.get(name, _UNKNOWN)
-    if found is not _UNKNOWN:
-        return found
+    setting = known.get(name, _UNKNOWN)
+    if setting is not _UNKNOWN:
+        return setting
     settings: Any = sys.modules["django.conf"].settings
     return getattr(settings, name) if settings.configured else None

@@ -32,77 +32,71 @@ class _Registrar:
         self._exchange = exchange
 
     def _register(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Callback[Any]:
-        is_coroutine = self.check(func)
-        name = self._options.name or name_of(func)
-        if self._options.on_commit:
-            commits.refuse_async(name)
-        exchange = self._exchange or current_exchange.get()
-        if exchange is None:
-            _refuse_outside(name)
-            with exchange_scope() as scope:
-                return self._add(scope, name, is_coroutine, func, args, kwargs)
-        exchange.host.refuse_overflow(name)
-        return self._add(exchange, name, is_coroutine, func, args, kwargs)
-
-    async def _aregister(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Callback[Any]:
-        is_coroutine = self.check(func)
-        name = self._options.name or name_of(func)
-        exchange = self._exchange or current_exchange.get()
-        if exchange is None:
-            _refuse_outside(name)
-            async with exchange_scope() as scope:
-                return await self._aadd(scope, name, is_coroutine, func, args, kwargs)
-        exchange.host.refuse_overflow(name)
-        await exchange.host.wait_for_room()
-        return await self._aadd(exchange, name, is_coroutine, func, args, kwargs)
-
-    def check(self, func: Callable[..., Any]) -> bool:
-        """Whether ``func`` is a coroutine function; raises for what cannot be registered."""
-        is_coroutine = is_async(func)
-        if self._options.lane is not None:
-            refuse_lane(func, is_coroutine, self._options.lane)
-        conf.bounds()
-        return is_coroutine
-
-    def _add(
         self,
-        exchange: Exchange,
-        name: str,
-        is_coroutine: bool,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        exchange: Exchange | None = None,
         *,
         can_be_held: bool = True,
     ) -> Callback[Any]:
+        """``exchange``: the one, if it has been found and has room."""
+        # The client waits for this: no call more than needed.
+        is_coroutine, name = self._checked(func)
+        options = self._options
+        if exchange is None:
+            if options.on_commit:
+                commits.refuse_async(name)
+            exchange = self._exchange or current_exchange.get()
+            if exchange is None:
+                _refuse_outside(name)
+                with exchange_scope() as scope:
+                    return self._register(func, args, kwargs, scope)
+            exchange.host.refuse_overflow(name)
         task = Task(func, args, kwargs, copy_context(), threading.get_ident())
-        callback: Callback[Any] = Callback(exchange, name, self._options, is_coroutine, task)
+        callback: Callback[Any] = Callback(exchange, name, options, is_coroutine, task)
         if interception.interceptors:
             interception.add(exchange, callback, can_be_held=can_be_held)
-        elif self._options.on_commit:
-            commits.add(exchange, callback, self._options.on_commit)
+        elif options.on_commit:
+            commits.add(exchange, callback, options.on_commit)
         else:
             exchange.add(callback)
         return callback
 
-    async def _aadd(
+    async def _aregister(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callback[Any]:
+        _, name = self._checked(func)
+        exchange = self._exchange or current_exchange.get()
+        if exchange is None:
+            _refuse_outside(name)
+            async with exchange_scope() as scope:
+                return await self._aregister_on(scope, func, args, kwargs)
+        exchange.host.refuse_overflow(name)
+        await exchange.host.wait_for_room()
+        return await self._aregister_on(exchange, func, args, kwargs)
+
+    async def _aregister_on(
         self,
         exchange: Exchange,
-        name: str,
-        is_coroutine: bool,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Callback[Any]:
         if not self._options.on_commit:
-            return self._add(exchange, name, is_coroutine, func, args, kwargs)
+            return self._register(func, args, kwargs, exchange)
         # Where the ORM has its connection.
-        add = sync_to_async(self._add)
-        return await add(exchange, name, is_coroutine, func, args, kwargs)
+        return await sync_to_async(self._register)(func, args, kwargs, exchange)
+
+    def _checked(self, func: Callable[..., Any]) -> tuple[bool, str]:
+        """Whether ``func`` is a coroutine function, and its name; raises for what cannot
+        be registered."""
+        options = self._options
+        is_coroutine = is_async(func)
+        if options.lane is not None:
+            refuse_lane(func, is_coroutine, options.lane)
+        conf.bounds()
+        return is_coroutine, options.name or name_of(func)
 
     def _with(self, changes: dict[str, Any]) -> tuple[Options, Exchange | None]:
         new = changed(self._options, changes)
@@ -194,9 +188,8 @@ class AfterResponseWithOutcome(_Registrar):
 
     def on(self, exchange: Exchange, func: Callable[[Outcome], Any]) -> Callback[Any]:
         """Register on this exchange. For adapters."""
-        name = self._options.name or name_of(func)
         # The app's set-up registers it: tests that capture what a view does let it run.
-        return self._add(exchange, name, self.check(func), func, (), {}, can_be_held=False)
+        return self._register(func, (), {}, exchange, can_be_held=False)
 
 
 class AsyncAfterResponse(_Registrar):

@@ -13,7 +13,7 @@ from . import conf, hubs, hygiene
 from .callback import Callback, CallbackState
 from .calling import run_in_thread
 from .conf import WsgiLane
-from .dispatch import Dispatcher
+from .dispatch import GIVE_WAY, Dispatcher
 from .exchange import Exchange
 from .inline import InlineDispatcher
 from .instrumentation import log
@@ -24,11 +24,6 @@ from .waiting import Latch
 _CONTROL_IS_BACK = 0.05
 """Seconds after which an error that has left the app is most likely in the hands
 of the server. Nothing tells us of that moment, and nobody waits for these callbacks."""
-
-
-_GIVE_WAY = 0.002
-"""Seconds in which the server ends the response, and reads the next request,
-before callbacks ask for the GIL. Some send the last chunk only after ``close()``."""
 
 
 class Lane(Protocol):
@@ -62,7 +57,7 @@ class InThreads:
         self.host: Dispatcher = runner.thread_dispatcher()
 
     def run(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange, give_way=_GIVE_WAY)
+        self.host.dispatch(exchange, give_way=GIVE_WAY)
 
     def finish(self, exchange: Exchange) -> None:
         pass

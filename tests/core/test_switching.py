@@ -101,7 +101,9 @@ async def test_what_somebody_else_sets_stays(make_runner: MakeRunner) -> None:
     held, callback = await begun(runner)
     sys.setswitchinterval(2 * BEFORE)
     await over(held, callback)
-    # One behind it, so that the worker has come back from the first.
+    async with asyncio.timeout(DEADLINE):
+        while runner.pool._busy:
+            await asyncio.sleep(0.001)
     held, callback = await begun(runner)
     assert held.seen == OURS
     await over(held, callback)
