@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import compare, report_markdown, runs, servers, summary
+from . import compare, report_markdown, runs, summary
 from .report import Table, facts
+from .signals import signals_deferred
 
 RESULTS = Path(__file__).parent / "results"
 PATIENCE = 60.0
@@ -120,7 +121,7 @@ def _child(step: Step, args: argparse.Namespace, path: Path) -> int:
         *(["--quick", *step.quick.split()] if args.quick else step.full.split()),
     ]
     with contextlib.ExitStack() as stack:
-        with servers.signals_deferred():
+        with signals_deferred():
             process = subprocess.Popen(
                 command, cwd=Path(__file__).parents[1], start_new_session=True
             )

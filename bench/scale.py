@@ -21,7 +21,7 @@ from .progress import Advance, tracking
 from .report import Table, interval, verdict
 from .results import Figure, count
 from .scale_worker import SHAPES, WEIGHED, Found
-from .servers import signals_deferred
+from .signals import signals_deferred
 from .stats import RESAMPLES, Estimate
 
 KINDS = ("async", "sync")

@@ -15,6 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from .awake import awake
+from .signals import signals_deferred
+
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 EXAMPLE = 25
@@ -58,7 +61,7 @@ def running(
 ) -> Iterator[int]:
     """The port of ``server`` while it runs. Errors in its log raise at the end.
 
-    ``pin``: it gets a core of its own, and this process another.
+    ``pin``: it gets a core of its own, and this process another; both are kept awake.
     """
     with started(server, pin=pin, environment=environment) as it:
         yield it.port
@@ -75,6 +78,7 @@ def started(
         sys.exit("pinning needs two cores")
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(awake(cores[:2]))
             with signals_deferred():
                 if pin:
                     os.sched_setaffinity(0, cores[:1])  # what is started here inherits it
@@ -102,24 +106,6 @@ def started(
 
 def can_pin() -> bool:
     return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
-
-
-@contextlib.contextmanager
-def signals_deferred() -> Iterator[None]:
-    """A Ctrl-C between the start of a process and its entry in the books comes behind both."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals raise nothing here
-        return
-    came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    former = [(n, signal.signal(n, lambda number, _: came.append(number))) for n in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in former:
-            signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
 
 
 def free_port() -> int:

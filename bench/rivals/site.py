@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import servers
+from ..signals import signals_deferred
 from . import ways
 from .apps import BROKER
 from .ways import CELERY_CONCURRENCY, DB_WORKERS, Way
@@ -95,23 +96,26 @@ class Process:
 def running_process(
     command: list[str], log: Path, environment: Mapping[str, str]
 ) -> Iterator[Process]:
-    with log.open("wb") as output:
-        started = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            # Ctrl-C must reach this process alone, which ends it.
-            start_new_session=True,
-            env=environment,
-        )
-    try:
+    with contextlib.ExitStack() as stack:
+        with signals_deferred(), log.open("wb") as output:
+            started = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C must reach this process alone, which ends it.
+                start_new_session=True,
+                env=environment,
+            )
+            stack.callback(_end, started)
         yield Process(started, log)
-    finally:
-        # What it still has to do does not matter any more.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(started.pid, signal.SIGKILL)
-        started.wait()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """What it still has to do does not matter any more."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextlib.contextmanager
