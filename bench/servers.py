@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from .awake import awake
 from .signals import signals_deferred
 
 START_TIMEOUT = 20.0
@@ -61,7 +60,7 @@ def running(
 ) -> Iterator[int]:
     """The port of ``server`` while it runs. Errors in its log raise at the end.
 
-    ``pin``: it gets a core of its own, and this process another; both are kept awake.
+    ``pin``: it gets a core of its own, and this process another.
     """
     with started(server, pin=pin, environment=environment) as it:
         yield it.port
@@ -78,7 +77,6 @@ def started(
         sys.exit("pinning needs two cores")
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(awake(cores[:2]))
             with signals_deferred():
                 if pin:
                     os.sched_setaffinity(0, cores[:1])  # what is started here inherits it
