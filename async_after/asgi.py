@@ -85,8 +85,7 @@ class AfterResponseMiddleware(Wrapper[App]):
         finally:
             current_exchange.set(parent)
         if exchange.end():
-            # The server may have closed the connection: the loop gets to that first.
-            dispatcher.dispatch_soon(exchange)
+            dispatcher.give_way(exchange)
             is_held = self._released is not loop if self._hold is None else self._hold
             if is_held and exchange.is_complete:
                 # A parent that has ended is none: a server may start a pipelined

@@ -154,10 +154,9 @@ _DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {
     # The next request on the connection, and the server's thread, do not wait.
     "wsgi_lane": "threads",
 }
-_checked: tuple[object, dict[str, Any]] = (None, {})
-"""The last ``ASYNC_AFTER`` that was right, and a copy of it."""
-last: Bounds = Bounds()
-"""What it says: ``bounds()`` for who knows that it was asked a moment ago."""
+checked: tuple[object, dict[str, Any], Bounds] = (None, {}, Bounds())
+"""The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says: ``bounds()`` for
+who knows that it was asked a moment ago."""
 
 
 def check() -> None:
@@ -170,22 +169,22 @@ def bounds() -> Bounds:
 
     Raises as ``check`` does.
     """
-    global last, _checked
+    global checked
     # Each registration asks, so that it is checked again only when it has changed.
     namespace = django_settings.namespace
     raw: Any = None if namespace is None else namespace.get("ASYNC_AFTER")
-    if raw is not None and raw is _checked[0] and raw == _checked[1]:
-        return last
+    known = checked
+    if raw is not None and raw is known[0] and raw == known[1]:
+        return known[2]
     raw = _raw()
-    if raw is not _checked[0] or raw != _checked[1]:
+    if raw is not known[0] or raw != known[1]:
         found = problems()
         if found:
             exceptions: Any = sys.modules["django.core.exceptions"]
             raise exceptions.ImproperlyConfigured(" ".join(found))
         names = [field.name for field in fields(Bounds) if field.name.upper() in raw]
-        last = Bounds(**{name: raw[name.upper()] for name in names})
-        _checked = raw, dict(raw)
-    return last
+        known = checked = raw, dict(raw), Bounds(**{name: raw[name.upper()] for name in names})
+    return known[2]
 
 
 def setting(name: str) -> Any:
@@ -194,7 +193,7 @@ def setting(name: str) -> Any:
     Raises as ``check`` does.
     """
     bounds()
-    return _checked[1].get(name.upper(), _DEFAULTS[name])
+    return checked[1].get(name.upper(), _DEFAULTS[name])
 
 
 def _raw() -> object:

@@ -201,14 +201,29 @@ class LoopDispatcher(Dispatcher):
         """ASGI coroutines that stay until their callbacks have ended ..."""
         self.cancelled = 0
         """... and those of them that the server has cancelled."""
+        self._giving_way: dict[Exchange, None] = {}
+        """They have ended, and have not been dispatched."""
 
     def dispatch_soon(self, exchange: Exchange) -> None:
-        """Dispatch it when the server has ended the response, and what the client may
-        ask for right behind it. In the thread of the loop only."""
+        """Dispatch it when the loop has done what is due now. In its thread only."""
         try:
-            self.loop.call_later(GIVE_WAY, self.dispatch, exchange, context=contextvars.Context())
+            self.loop.call_soon(self.dispatch, exchange, context=contextvars.Context())
         except RuntimeError:  # the loop is closed: it is accounted for at once
             self.dispatch(exchange)
+
+    def give_way(self, exchange: Exchange) -> None:
+        """Dispatch it when the server has ended the response, and answered what the client
+        may ask for right behind it. In the thread of the loop only."""
+        self._giving_way[exchange] = None
+        later = functools.partial(self.loop.call_later, context=contextvars.Context())
+        try:
+            later(GIVE_WAY, self._go_on, exchange)
+        except RuntimeError:
+            self._go_on(exchange)
+
+    def _go_on(self, exchange: Exchange) -> None:
+        self._giving_way.pop(exchange, None)
+        self.dispatch(exchange)
 
     def _heir(self) -> Dispatcher:
         return self if self.loop.is_closed() else self.slots.dispatcher(self.loop)
@@ -229,6 +244,8 @@ class LoopDispatcher(Dispatcher):
     def abandon(self) -> None:
         """Account for what the loop, which does not run any more, has not ended."""
         self.deliveries.abandon()
+        for exchange in [*self._giving_way]:
+            self._go_on(exchange)
         self.lane.abandon()
 
 

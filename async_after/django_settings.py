@@ -19,7 +19,8 @@ def found() -> dict[str, Any] | None:
     """``namespace``, if Django is loaded.
 
     The one door to ``LazySettings.__dict__``, which stays the same as long as
-    the process lives.
+    the process lives. (Another object put in place of ``django.conf.settings`` later
+    is not seen.)
     """
     global namespace
     if namespace is None:

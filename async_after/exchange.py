@@ -2,9 +2,8 @@
 
 A pure state machine: adapters feed it five events (``start``, ``body``,
 ``complete``, ``disconnect``, ``end``), it keeps what became of the response
-and hands out callbacks. It knows neither event loop nor runner.
-
-Promise 1, never_before: it hands out no callback before ``end``.
+(``record``) and hands out callbacks (``handing``). It knows neither event loop
+nor runner.
 """
 
 from collections.abc import Iterator

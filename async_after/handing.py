@@ -1,5 +1,6 @@
 """The callbacks of one exchange: registered, handed out, settled.
 
+Promise 1, never_before: it hands out none before ``end``.
 Promise 2, once_or_accounted: each is handed out once, and registering and ending are
 atomic against each other.
 Promise 6, in_order: sequential callbacks are handed out first-in, first-out.
@@ -181,7 +182,9 @@ class Handing(Record):
         self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
     ) -> Callback[Any] | None:
         """``callback`` has succeeded: settle it, and return the next one as ``next``
-        does, both at once. ``None``, and nothing done, where there is more to it."""
+        does, both at once. ``None``, and nothing done, where there is more to it.
+
+        So the next one is RUNNING when instruments hear of the end of this one."""
         registry = self._registry
         if registry is None or not registry.sequential:
             return None

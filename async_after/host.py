@@ -12,8 +12,8 @@ E = TypeVar("E", contravariant=True)
 class Host(Protocol[E]):
     """Who runs an exchange's callbacks, seen from below.
 
-    ``admit``, ``move``, ``queue`` and ``idle`` are called under the lock of the
-    exchange: they only keep books. *Waiting* are the pending callbacks of
+    ``admit``, ``wake``, ``move``, ``turn``, ``queue`` and ``idle`` are called under the lock of
+    the exchange: they only keep books. *Waiting* are the pending callbacks of
     exchanges that have ended, until they have a slot.
     """
 

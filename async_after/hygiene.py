@@ -138,7 +138,8 @@ def has_caches(context: Context | None = None) -> bool:
         _caches = module.caches
     clients = _caches._connections
     if clients is not _cache_clients:  # Django makes a new one when CACHES changes
-        _cache_clients, _cache_variable = clients, variable_of(clients)
+        # The clients last: other threads ask them first.
+        _cache_variable, _cache_clients = variable_of(clients), clients
     variable = _cache_variable
     if variable is None:
         return True

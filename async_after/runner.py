@@ -316,12 +316,12 @@ class _DefaultRunner(Runner):
 
     def registered(self, callback: Callback[Any]) -> None:
         # Who registers has checked the settings just before.
-        self._bounds = conf.last
+        self._bounds = conf.checked[2]
         if self._bounds.instruments:
             tell(self._bounds.instruments, "registered", callback)
 
     def refuse_overflow(self, name: str) -> None:
-        self._bounds = conf.last
+        self._bounds = conf.checked[2]
         if self._bounds.overflow == "raise":
             self.room.refuse(name)
 

@@ -331,3 +331,51 @@ gc.collect()
     )
     assert (done.code, done.err) == (0, "")
     assert sorted(done.out) == ["behind", "default at exit", "own at exit"]
+
+
+RELEASED = """
+from async_after.asgi import AfterResponseMiddleware
+
+async def app(scope, receive, send):
+    after_response(say, "plain")
+    if scope["path"] == "/raises":
+        raise ValueError
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body"})
+
+async def accept(message): ...
+
+async def main(path):
+    wrapped = AfterResponseMiddleware(app, hold=False)
+    with contextlib.suppress(ValueError):
+        await wrapped({"type": "http", "method": "GET", "path": path}, None, accept)
+"""
+
+
+@pytest.mark.parametrize("path", ["/raises", "/returns"])
+def test_a_loop_that_ends_right_behind_the_response(path: str) -> None:
+    """Nobody holds the coroutine, and the loop is closed before callbacks have begun."""
+    done = run(
+        RELEASED
+        + f"""
+asyncio.run(main("{path}"))
+asyncio.run(get_runner().drain(DEADLINE))
+say(get_runner().statistics().succeeded)
+"""
+    )
+    assert (done.code, done.err, done.out) == (0, "", ["plain", "1"])
+
+
+def test_a_program_that_ends_right_behind_the_response() -> None:
+    """From Python 3.12 on no thread can be started any more: then the loss is named at once."""
+    done = run(
+        RELEASED
+        + """
+began = time.monotonic()
+asyncio.run(main("/returns"))
+atexit.register(lambda: say(time.monotonic() - began < get_runner().wait_timeout / 2))
+"""
+    )
+    assert done.code == 0
+    assert done.out[-1] == "True"
+    assert done.out[:-1] == ["plain"] or "say of GET /returns (200) was dropped" in done.err
