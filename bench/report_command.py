@@ -41,14 +41,14 @@ STEPS: Mapping[str, Step] = {
     "wsgi": Step("latency", "--wsgi --pairs 40", "--wsgi --pairs 4", is_in_quick=False),
     "validate": Step("latency", "--validate", "--validate", is_in_quick=False),
     "rivals": Step(
-        "rivals", "--pairs 60", "--way starlette --way create_task-kept --way async_after"
+        "rivals", "--pairs 30", "--way starlette --way create_task-kept --way async_after"
     ),
     "interference": Step("interference"),
     "idle": Step("idle"),
     "dispatch": Step("dispatch"),
     "starvation": Step("starvation", "--rounds 4"),
-    "soak": Step("soak", "--seconds 30", "--seconds 4"),
-    "scale": Step("scale", "--seconds 130"),
+    "soak": Step("soak", "--seconds 20", "--seconds 4"),
+    "scale": Step("scale", "--seconds 90"),
 }
 """By the names that ``--only`` takes; all of them end in 25 minutes, ``--quick`` in 2."""
 
