@@ -8,6 +8,8 @@ import pytest
 from bench import throughput
 from bench.throughput import CONTROL, WITHOUT, WRAPPED
 
+from .required import soak
+
 
 def rates(control: float, wrapped: float) -> Mapping[str, list[float]]:
     without = [1000.0, 1010.0, 990.0, 1005.0, 995.0] * 4
@@ -31,6 +33,7 @@ def test_the_verdict(control: float, wrapped: float, verdict: str) -> None:
     assert [row[-1] for row in table.rows] == ["-", "-", verdict]
 
 
+@soak
 def test_a_real_server() -> None:
     args = argparse.Namespace(slices=2, quick=True, seed=1)
     [table] = throughput.run(args)

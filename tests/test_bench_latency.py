@@ -13,6 +13,7 @@ from bench.stats import Estimate
 from bench.wsgi_latency import NOT_LATER, judge
 
 from .bench_terminal import ROOT, on_a_terminal
+from .required import soak
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_the_aim_under_asgi(
     ]
 
 
+@soak
 @pytest.mark.parametrize(("lane", "waits"), [("threads", False), ("inline", True)])
 def test_a_server(lane: str, waits: bool) -> None:
     """Only inline do the next request and EOF wait for the callback."""
@@ -96,6 +98,7 @@ def test_a_signal_ends_the_server_and_keeps_what_was_measured(
     assert "uvicorn httptools, bare app" in it.output()
 
 
+@soak
 def test_ctrl_c_in_a_report_does_too(tmp_path: Path) -> None:
     with on_a_terminal("report", "--only", "latency", "--quick", "--out", tmp_path) as it:
         it.wait_for(rb"[1-9]\d* %")

@@ -15,6 +15,7 @@ from bench.scale_worker import Found
 from bench.summary import judged
 
 from .bench_terminal import ROOT, on_a_terminal
+from .required import soak
 
 SMALL = Found([8e3, 10e3, 12e3], [4e3, 5e3, 6e3])
 """Nanoseconds: 15 µs in all."""
@@ -138,6 +139,7 @@ def test_the_report_gives_it_options_that_it_has() -> None:
     assert parser.parse_args(step.quick.split()).to is None
 
 
+@soak
 def test_a_hundred(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     ended = subprocess.run(
@@ -163,6 +165,7 @@ def test_a_hundred(tmp_path: Path) -> None:
     assert all(figure.aim is None for table in run.tables for figure in table.figures)
 
 
+@soak
 def test_ctrl_c_ends_the_worker_and_keeps_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     # The large ones of this shape take seconds.
