@@ -8,6 +8,7 @@ from typing import Any
 
 from ..callback import Callback
 from ..conf import is_seconds
+from ..dispatch import LoopDispatcher
 from ..exchange import Exchange
 from ..waiting import Latch
 from .blocks import Block, raise_all
@@ -94,6 +95,10 @@ class raise_callback_errors(Block):  # noqa: N801
         """What to wait for, also of what is registered meanwhile; and for how many seconds."""
         deadline = time.monotonic() + self._timeout
         for exchange, callback in self._heard:
+            host = exchange.host
+            if isinstance(host, LoopDispatcher) and host.loop.is_closed():
+                # A test's own loop has ended with it, while callbacks gave way.
+                host.abandon()
             if _may_end(exchange, callback):
                 left = max(0.0, deadline - time.monotonic())
                 yield (exchange, callback), exchange.latch(callback), left
