@@ -215,9 +215,8 @@ class LoopDispatcher(Dispatcher):
         """Dispatch it when the server has ended the response, and answered what the client
         may ask for right behind it. In the thread of the loop only."""
         self._giving_way[exchange] = None
-        later = functools.partial(self.loop.call_later, context=contextvars.Context())
         try:
-            later(GIVE_WAY, self._go_on, exchange)
+            self._call_later(GIVE_WAY, functools.partial(self._go_on, exchange))
         except RuntimeError:
             self._go_on(exchange)
 

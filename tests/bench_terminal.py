@@ -17,6 +17,18 @@ ROOT = Path(__file__).parents[1]
 DEADLINE = 30.0
 
 
+def run_bench(*arguments: str | Path, timeout: float) -> "subprocess.CompletedProcess[str]":
+    """Without a terminal, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
 @dataclass
 class Command:
     process: "subprocess.Popen[bytes]"

@@ -3,8 +3,6 @@
 import argparse
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +22,7 @@ from bench.runs import Results, Run
 from bench.stats import Estimate
 from bench.summary import judged
 
-from .bench_terminal import ROOT, on_a_terminal
+from .bench_terminal import on_a_terminal, run_bench
 from .required import soak
 
 RATIO = "interference/async_after/sync CPU 5 ms, 200 per second/x p99 of the best rival"
@@ -328,14 +326,7 @@ def test_a_server_that_fails_is_not_measured(answer: bytes, said: str) -> None:
 def test_all_ways_run_all_their_callbacks(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     options = "--rounds", "1", "--rates", "200", "400", "--json", path
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench", "interference", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    ended = run_bench("interference", *options, timeout=110)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     [run] = runs.read(path).runs
     main, by_rate = run.tables

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from bench.results import SHARES, Figure, count, curve
 from bench.runs import Results, Run
 from bench.stats import Estimate
 
+from .bench_terminal import run_bench
 from .required import soak
 
 ROOT = Path(__file__).parents[1]
@@ -258,11 +258,4 @@ def figures_of(name: str) -> Table:
 
 
 def report(*options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "report", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_bench("report", *options, timeout=60)

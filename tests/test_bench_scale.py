@@ -2,8 +2,6 @@
 
 import argparse
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from bench.scale import Cell, Result, growth, tables, why_not
 from bench.scale_worker import Found
 from bench.summary import judged
 
-from .bench_terminal import ROOT, on_a_terminal
+from .bench_terminal import on_a_terminal, run_bench
 from .required import soak
 
 SMALL = Found([8e3, 10e3, 12e3], [4e3, 5e3, 6e3])
@@ -142,14 +140,7 @@ def test_the_report_gives_it_options_that_it_has() -> None:
 @soak
 def test_a_hundred(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench", "scale", "--to", "100", "--json", path],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    ended = run_bench("scale", "--to", "100", "--json", path, timeout=100)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     [run] = runs.read(path).runs
     assert run.state == "complete"
