@@ -166,8 +166,8 @@ class _AsgiExchange(Exchange):
             snapshot = tuple(headers)
             try:
                 await self._send(message)
-            except OSError:
-                self.refuse()
+            except Exception as error:
+                self.refuse(error)
                 raise
             self.start(message["status"], snapshot, message.get("trailers", False))
             return
@@ -184,8 +184,8 @@ class _AsgiExchange(Exchange):
         completes = self.offer(size or 0, last)
         try:
             await self._send(message)
-        except OSError:
-            self.refuse()
+        except Exception as error:
+            self.refuse(error)
             raise
         except asyncio.CancelledError:
             # As soon as the server has the last message it reports a
@@ -203,8 +203,8 @@ class _AsgiExchange(Exchange):
             self.offer_last()
         try:
             await self._send(message)
-        except OSError:
-            self.refuse()
+        except Exception as error:
+            self.refuse(error)
             raise
         except asyncio.CancelledError:
             if completes:

@@ -5,6 +5,7 @@ here it is decided when a response is complete.
 """
 
 import time
+import traceback
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -114,10 +115,10 @@ class Record:
         if not self._is_last_offered and not self._is_ended:
             self._is_disconnected = True
 
-    def refuse(self) -> None:
-        """The server refused a message because the client is gone (ASGI, HTTP
-        "Disconnected client": ``send()`` raises ``OSError``)."""
-        if not self._is_complete and not self._is_ended:
+    def refuse(self, error: BaseException) -> None:
+        """The server raised this when it was given a message: does it say that the
+        client is gone (ASGI, HTTP "Disconnected client": ``OSError``)?"""
+        if _is_of_socket(error) and not self._is_complete and not self._is_ended:
             self._is_disconnected = True
 
     def _close(self, error: BaseException | None) -> None:
@@ -225,6 +226,22 @@ class Record:
     def values(self) -> dict[str, object]:
         """The same by name."""
         return {"method": self.method, "path": on_one_line(self.path), "status": self.status}
+
+
+def _is_of_socket(error: BaseException) -> bool:
+    """Whether it is an ``OSError``, or what the server has made of one.
+
+    gunicorn's HTTP/2 raises its own ``HTTP2ConnectionError``. What the app was
+    handling when it called the server is the context of an error too, but
+    none of the frames that the error has passed has caught it.
+    """
+    if isinstance(error, OSError):
+        return True
+    origin = error.__context__
+    if not isinstance(origin, OSError) or origin.__traceback__ is None:
+        return False
+    caught_in = origin.__traceback__.tb_frame
+    return any(frame is caught_in for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _text(header: bytes | str) -> str:

@@ -136,8 +136,8 @@ class _Response:
     def _write(self, write: Callable[[bytes], object], data: bytes) -> None:
         try:
             write(data)
-        except OSError:
-            self.exchange.refuse()
+        except OSError as error:
+            self.exchange.refuse(error)
             raise
         self.exchange.body(len(data), completes=False)
 
@@ -202,7 +202,7 @@ class _Response:
         if error is self._error_before:
             return False
         if isinstance(error, OSError):
-            self.exchange.refuse()
+            self.exchange.refuse(error)
             return True
         return not isinstance(error, Exception | GeneratorExit | None)
 

@@ -61,6 +61,10 @@ class Ending:
                 if is_djangos:
                     return
                 ending.exchange.disconnect()
+            else:
+                # Of send(): Django answers what a view raises, and what a body
+                # raises has ended the exchange already.
+                ending.exchange.refuse(error)
             ending.end_detached(error)
 
         task.add_done_callback(end)

@@ -89,7 +89,7 @@ def test_sealed(exchange: Exchange, callbacks: int) -> None:
     exchange.start(200, ((b"A", b"b"),))
     exchange.end()
     exchange.disconnect()
-    exchange.refuse()
+    exchange.refuse(OSError())
     exchange.body(7, completes=exchange.offer(7, last=True))
     exchange.complete()
     assert not exchange.end(ValueError())
@@ -158,7 +158,7 @@ def sends(size: int, *, last: bool, meanwhile: bool = False, fate: str = "accept
         if meanwhile:
             exchange.disconnect()
         if fate == "refused":
-            exchange.refuse()
+            exchange.refuse(OSError())
         elif fate == "accepted":
             exchange.body(size, completes=completes)
 
@@ -181,7 +181,12 @@ SENT, DISCONNECTED, FAILED = Completion.SENT, Completion.DISCONNECTED, Completio
         # A server may accept, and discard, what comes after the client has left.
         ([starts(), Exchange.disconnect, sends(3, last=True)], "GET", DISCONNECTED, 3),
         ([starts(3), Exchange.disconnect, sends(3, last=False)], "GET", DISCONNECTED, 3),
-        ([starts(), sends(3, last=True), Exchange.refuse], "GET", SENT, 3),
+        (
+            [starts(), sends(3, last=True), lambda exchange: exchange.refuse(OSError())],
+            "GET",
+            SENT,
+            3,
+        ),
         # A disconnect says nothing once the server has the last message in hand.
         ([starts(), sends(3, last=True, meanwhile=True)], "GET", SENT, 3),
         ([starts(), sends(3, last=True, meanwhile=True, fate="broken")], "GET", FAILED, 0),

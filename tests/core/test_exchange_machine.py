@@ -184,7 +184,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if meanwhile:
             self.exchange.disconnect()
         if fate == "refused":
-            self.exchange.refuse()
+            self.exchange.refuse(OSError())
         elif fate == "accepted" or (fate == "cancelled" and completes):
             self.exchange.body(size, completes=completes)
         self.tell(Body(size, last, fate, meanwhile))
@@ -196,7 +196,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if meanwhile:
             self.exchange.disconnect()
         if fate == "refused":
-            self.exchange.refuse()
+            self.exchange.refuse(OSError())
         elif fate in ("accepted", "cancelled"):
             self.exchange.complete()
         self.tell(LastTrailers(fate, meanwhile))

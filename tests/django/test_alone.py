@@ -160,6 +160,28 @@ async def test_a_broken_stream_is_failed() -> None:
     assert isinstance(the_outcome().error, LookupError)
 
 
+@pytest.mark.parametrize("path", ["/slow", "/astream"])
+async def test_the_server_refuses_the_body(path: str) -> None:
+    """It finds out in ``send()`` that the client has gone, and has told ``receive()`` nothing."""
+    views.todo.append(itself)
+    views.go_on.set()
+    exchange = Exchange(path)
+    accept = exchange.send
+
+    async def send(message: Any) -> None:
+        if views.registered and message["type"] == "http.response.body":
+            raise ConnectionResetError
+        await accept(message)
+
+    exchange.send = send  # type: ignore[method-assign]
+    with pytest.raises(ConnectionResetError):
+        # In a task, as servers do: the exchange ends with it.
+        await asyncio.create_task(exchange.run(get_asgi_application()))
+    await get_runner().drain(TIMEOUT)
+    assert the_outcome().completion is Completion.DISCONNECTED
+    assert isinstance(the_outcome().error, ConnectionResetError)
+
+
 async def test_a_client_that_leaves_while_an_async_view_runs() -> None:
     views.todo.append(itself)
     exchange = Exchange("/slow")

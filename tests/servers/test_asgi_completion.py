@@ -270,6 +270,43 @@ async def test_the_server_refuses_a_message(kind: str, is_caught: bool) -> None:
     assert isinstance(outcome.error, ConnectionResetError) is not is_caught
 
 
+async def test_the_server_raises_its_own_error_where_the_socket_has_failed() -> None:
+    """gunicorn's HTTP/2: HTTP2ConnectionError, which is no OSError."""
+    stand_in = StandIn()
+
+    async def on_send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            try:
+                raise ConnectionResetError
+            except OSError as error:
+                raise LookupError(f"Socket write error: {error}")  # noqa: B904 (as gunicorn does)
+
+    stand_in.on_send = on_send
+    outcome = await outcome_of(sending(start(), body(b"body")), stand_in)
+    assert outcome.completion is Completion.DISCONNECTED
+    assert isinstance(outcome.error, LookupError)
+
+
+async def test_an_app_that_handles_an_oserror_of_its_own_and_sends_too_much() -> None:
+    stand_in = StandIn()
+
+    async def on_send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise LookupError("the server has no place for this")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        try:
+            raise FileNotFoundError
+        except OSError:
+            await send(body(b"no such file"))
+
+    stand_in.on_send = on_send
+    outcome = await outcome_of(app, stand_in)
+    assert outcome.completion is Completion.FAILED
+    assert isinstance(outcome.error, LookupError)
+
+
 @pytest.mark.parametrize(
     ("messages", "completion", "status"),
     [
