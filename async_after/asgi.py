@@ -142,7 +142,7 @@ class _AsgiExchange(Exchange):
     def _forget(self) -> None:
         # The server's have its scope, with headers and query string (promise 15).
         self._receive, self._send = _disconnected, _too_late
-        super()._forget()
+        self.request = self.response = None
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -181,7 +181,10 @@ class _AsgiExchange(Exchange):
         else:
             await self._send(message)
             return
-        completes = self.offer(size or 0, last)
+        if last and not self._has_trailers:
+            completes = self._is_last_offered = True  # as offer() says
+        else:
+            completes = self.offer(size or 0, last)
         try:
             await self._send(message)
         except Exception as error:

@@ -6,12 +6,12 @@ callable, arguments and context are dropped as soon as the callback has ended.
 
 import asyncio
 import functools
+from _thread import get_ident
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from contextvars import Context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from enum import Enum
-from types import FunctionType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from .outcome import Completion, Outcome
@@ -120,25 +120,8 @@ class Stopper(Protocol):
         """Cancel it, if it still runs. Any thread may call."""
 
 
-class Task:
-    """What a callback needs in order to run; dropped when it has ended."""
-
-    __slots__ = ("args", "context", "func", "kwargs", "thread")
-
-    def __init__(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: Context,
-        thread: int,
-    ) -> None:
-        self.func: Callable[..., Any] = func
-        self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs
-        self.context: Context = context
-        self.thread: int = thread
-        """The thread of the registration: asgiref's Locals are tagged with it."""
+Task = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""What a callback calls: the callable, and its arguments."""
 
 
 class Callback(Generic[R]):
@@ -151,6 +134,7 @@ class Callback(Generic[R]):
     # Written by the exchange alone, under its lock; read by anyone.
     __slots__ = (
         "__weakref__",
+        "_context",
         "_exception",
         "_is_dormant",
         "_is_waiting",
@@ -165,6 +149,7 @@ class Callback(Generic[R]):
         "_stop",
         "_stopping",
         "_task",
+        "_thread",
         "_timeout",
         "home",
         "is_async",
@@ -177,7 +162,11 @@ class Callback(Generic[R]):
     ) -> None:
         self._owner = owner
         self._state = PENDING
+        # What it needs in order to run; dropped when it has ended.
         self._task: Task | None = task
+        self._context: Context | None = copy_context()
+        # The thread of the registration: asgiref's Locals are tagged with it.
+        self._thread: int = get_ident()
         self._latch: Latch | None = None
         self._stop: Stopper | None = None
         self._stopping: CallbackState | None = None
@@ -286,8 +275,6 @@ class Callback(Generic[R]):
 
 def name_of(func: Callable[..., Any]) -> str:
     """``module.qualname`` of what is called in the end: partials are unwrapped."""
-    if type(func) is FunctionType:
-        return f"{func.__module__ or '?'}.{func.__qualname__}"
     while isinstance(func, functools.partial):
         func = func.func
     if not hasattr(func, "__qualname__"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import contexts, hygiene
 from .callback import Callback, CallbackState, Options
-from .exchange import Exchange, current_callback, task_of
+from .exchange import Exchange, context_of, current_callback
 from .outcome import Outcome
 
 SKIPPED = object()
@@ -56,13 +56,14 @@ def call(exchange: Exchange, callback: Callback[Any]) -> Any:
                 raise
         task = callback._task
         assert task is not None, callback
+        func, args, kwargs = task
         if options.takes_outcome:
-            return task.func(outcome_of(exchange, callback), *task.args, **task.kwargs)
-        return task.func(*task.args, **task.kwargs)
+            return func(outcome_of(exchange, callback), *args, **kwargs)
+        return func(*args, **kwargs)
     finally:
         # The traceback of a failure keeps our frames alive: none of them may
         # keep the callback, which keeps the failure, nor what it drops.
-        callback = task = None  # type: ignore[assignment]
+        callback = task = func = args = kwargs = None  # type: ignore[assignment]
 
 
 def outcome_of(exchange: Exchange, callback: Callback[Any]) -> Outcome:
@@ -72,12 +73,10 @@ def outcome_of(exchange: Exchange, callback: Callback[Any]) -> Outcome:
 def enter(callback: Callback[Any]) -> None:
     """From inside its context: what both lanes do first."""
     current_callback.set(callback)
-    task = callback._task
-    assert task is not None, callback
     here = _thread.get_ident()
-    if task.thread != here:
+    if callback._thread != here:
         contexts.rehome_locals()
-        task.thread = here
+        callback._thread = here
 
 
 def run_in_thread(
@@ -97,13 +96,13 @@ def run_in_thread(
     result = None
     try:
         if inline:
-            result = task_of(callback).context.run(_enter_and_call, exchange, callback)
+            result = context_of(callback).run(_enter_and_call, exchange, callback)
         elif in_server:
-            result = task_of(callback).context.run(_enter_and_call_cleanly, exchange, callback)
+            result = context_of(callback).run(_enter_and_call_cleanly, exchange, callback)
         else:
             hygiene.close_old_connections()
             try:
-                result = task_of(callback).context.run(_enter_and_call_cleanly, exchange, callback)
+                result = context_of(callback).run(_enter_and_call_cleanly, exchange, callback)
             finally:
                 hygiene.close_old_connections()
     except BaseException as raised:

@@ -155,8 +155,9 @@ _DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {
     "wsgi_lane": "threads",
 }
 checked: tuple[object, dict[str, Any], Bounds] = (None, {}, Bounds())
-"""The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says: ``bounds()`` for
-who knows that it was asked a moment ago."""
+"""The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says. Who is in a hurry
+compares the object alone: ``bounds()`` is asked behind each response too, and then sees
+what was changed inside of it."""
 
 
 def check() -> None:
@@ -170,16 +171,20 @@ def bounds() -> Bounds:
     Raises as ``check`` does.
     """
     global checked
-    # Each registration asks, so that it is checked again only when it has changed.
-    namespace = django_settings.namespace
-    raw: Any = None if namespace is None else namespace.get("ASYNC_AFTER")
-    known = checked
-    if raw is not None and raw is known[0] and raw == known[1]:
-        return known[2]
+    # Asked again and again, so that it is checked again only when it has changed, and
+    # without a call where it has not.
+    namespace, known = django_settings.namespace, checked
+    if namespace is not None:
+        raw: Any = namespace.get("ASYNC_AFTER")
+        if raw is None and namespace.get("_wrapped") is _without:
+            raw = _NOTHING if "ASYNC_AFTER" not in _without.__dict__ else None
+        if raw is not None and raw is known[0] and raw == known[1]:
+            return known[2]
     raw = _raw()
     if raw is not known[0] or raw != known[1]:
         found = problems()
         if found:
+            checked = _UNKNOWN, known[1], known[2]  # until it is right again, all ask
             exceptions: Any = sys.modules["django.core.exceptions"]
             raise exceptions.ImproperlyConfigured(" ".join(found))
         names = [field.name for field in fields(Bounds) if field.name.upper() in raw]
@@ -205,20 +210,15 @@ def _raw() -> object:
     namespace = django_settings.found()
     if namespace is None:
         return _NOTHING
-    raw = namespace.get("ASYNC_AFTER")
-    if raw is not None:
-        return raw
-    holder = namespace.get("_wrapped")
-    if holder is _without and "ASYNC_AFTER" not in holder.__dict__:
-        return _NOTHING
     settings: Any = sys.modules["django.conf"].settings
     if not settings.configured:
         return _NOTHING
     raw = getattr(settings, "ASYNC_AFTER", _NOTHING)
-    _without = holder if raw is _NOTHING else sys
+    _without = namespace["_wrapped"] if raw is _NOTHING else sys
     return raw
 
 
 _NOTHING: dict[str, Any] = {}
+_UNKNOWN = object()
 _without: Any = sys
 """The holder that was last seen to have no ``ASYNC_AFTER``."""

@@ -12,13 +12,14 @@ from .background import BackgroundLoop
 from .books import Books
 from .callback import Callback, CallbackState, Lane
 from .calling import run_in_thread
+from .conf import Bounds
 from .exchange import Exchange
 from .lanes import LoopLane
 from .reports import Reports
 from .sessions import SessionExecutor
 from .threads import Worker, WorkerPool
 from .timers import Timers
-from .units import Moment, SingleUnit, Unit
+from .units import SingleUnit, Unit
 from .waiting import running_loop
 from .watching import Deliveries
 
@@ -40,6 +41,8 @@ class Slots(Protocol):
     reports: Reports
     threads: "ThreadDispatcher"
 
+    @property
+    def own_bounds(self) -> Bounds | None: ...
     def dispatcher(self, loop: asyncio.AbstractEventLoop) -> "LoopDispatcher": ...
     def registered(self, callback: Callback[Any]) -> None: ...
     def started(self, callback: Callback[Any]) -> None: ...
@@ -62,6 +65,7 @@ class Dispatcher:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
+        self.own_bounds: Bounds | None = slots.own_bounds
         self.admit: Callable[[Exchange, bool, bool], None] = slots.books.admit
         self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
             slots.books.move
@@ -81,26 +85,48 @@ class Dispatcher:
         """The runner is being closed, for this dispatcher's exchanges too."""
         self.is_shut: bool = False
         """It is closed: their callbacks are not started any more."""
+        self._giving_way: dict[Exchange, None] = {}
+        """They have ended, and have not been dispatched."""
         self.deliveries: Deliveries = Deliveries(self._call_later)
         self._is_looking_out = False
         self._in_threads: dict[Callback[Any], tuple[Unit, Worker, int]] = {}
         """The plain functions that run now, and where."""
 
-    def dispatch(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
-        """``give_way``: seconds in which none of them begins."""
+    def dispatch(self, exchange: Exchange) -> None:
         heir = self._heir() if self.is_shut else self
         if heir is not self:
             exchange.host = heir
-            heir.dispatch(exchange, give_way=give_way)
+            heir.dispatch(exchange)
             return
-        claims = exchange.claim()
-        moment = Moment(self.slots.starts, give_way) if give_way and claims else None
-        for callback in claims:
+        for callback in exchange.claim():
             if callback is None:
-                self.slots.submit(Unit(self, exchange, moment))
+                self.slots.submit(Unit(self, exchange))
             else:
-                self.slots.submit(SingleUnit(self, exchange, callback, moment))
+                self.slots.submit(SingleUnit(self, exchange, callback))
         self.slots.limit_waiting(exchange)
+
+    def give_way(self, exchange: Exchange, seconds: float = GIVE_WAY) -> None:
+        """Dispatch it when the server has ended the response, and answered what the client
+        may ask for right behind it."""
+        self._giving_way[exchange] = None
+        try:
+            self._start_later(seconds, functools.partial(self._go_on, exchange))
+        except RuntimeError:  # there is no later
+            self._go_on(exchange)
+
+    def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
+        starts = self.slots.starts
+        starts.call_later(seconds, function)
+        if not starts.is_running:
+            raise RuntimeError("no thread can be started any more")
+
+    def _go_on(self, exchange: Exchange) -> None:
+        self._giving_way.pop(exchange, None)
+        self.dispatch(exchange)
+
+    def count_giving_way(self) -> int:
+        """How many of those that wait do so for that alone."""
+        return sum(exchange.count_waiting() for exchange in [*self._giving_way])
 
     def _heir(self) -> "Dispatcher":
         """Who has come after this one, if the runner was opened again since."""
@@ -201,8 +227,6 @@ class LoopDispatcher(Dispatcher):
         """ASGI coroutines that stay until their callbacks have ended ..."""
         self.cancelled = 0
         """... and those of them that the server has cancelled."""
-        self._giving_way: dict[Exchange, None] = {}
-        """They have ended, and have not been dispatched."""
 
     def dispatch_soon(self, exchange: Exchange) -> None:
         """Dispatch it when the loop has done what is due now. In its thread only."""
@@ -211,18 +235,8 @@ class LoopDispatcher(Dispatcher):
         except RuntimeError:  # the loop is closed: it is accounted for at once
             self.dispatch(exchange)
 
-    def give_way(self, exchange: Exchange) -> None:
-        """Dispatch it when the server has ended the response, and answered what the client
-        may ask for right behind it. In the thread of the loop only."""
-        self._giving_way[exchange] = None
-        try:
-            self._call_later(GIVE_WAY, functools.partial(self._go_on, exchange))
-        except RuntimeError:
-            self._go_on(exchange)
-
-    def _go_on(self, exchange: Exchange) -> None:
-        self._giving_way.pop(exchange, None)
-        self.dispatch(exchange)
+    def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
+        self._call_later(seconds, function)
 
     def _heir(self) -> Dispatcher:
         return self if self.loop.is_closed() else self.slots.dispatcher(self.loop)

@@ -8,11 +8,11 @@ nor runner.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from time import monotonic
 from typing import Any
 
-from .callback import PENDING, Callback, CallbackState, Task
+from .callback import PENDING, Callback, CallbackState
 from .delivery import Delivery
 from .handing import Handing
 from .host import Host
@@ -65,8 +65,8 @@ class Exchange(Handing):
         self.path: str | None = path
         self.parent: Exchange | None = parent
         """The exchange in whose context this one began, while it is open."""
-        self.request = None
-        self.response = None
+        self.request: Any = None
+        self.response: Any = None
         self.status: int | None = None
         self.error: BaseException | None = None
         self.body_bytes: int | None = 0
@@ -162,6 +162,13 @@ class Exchange(Handing):
         registry = self._registered()
         with registry.lock:
             return registry.unacknowledged()
+
+    def count_waiting(self) -> int:
+        """How many of its callbacks count as waiting."""
+        registry = self._registered()
+        with registry.lock:
+            line = (*registry.sequential, *registry.claims, *registry.handed)
+            return sum(callback is not None and callback._is_waiting for callback in line)
 
     def only_waits(self) -> bool:
         """Whether all that is left waits for something else than the response."""
@@ -273,8 +280,8 @@ class Exchange(Handing):
         return self.host.lending(callback)
 
 
-def task_of(callback: Callback[Any]) -> Task:
-    """What a running callback runs. For the lanes."""
-    task = callback._task
-    assert task is not None, callback
-    return task
+def context_of(callback: Callback[Any]) -> Context:
+    """Where a running callback runs. For the lanes."""
+    context = callback._context
+    assert context is not None, callback
+    return context

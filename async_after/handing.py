@@ -13,7 +13,7 @@ from itertools import chain
 from types import CoroutineType
 from typing import Any
 
-from . import lifetime
+from . import conf, lifetime
 from .callback import PENDING, RUNNING, SUCCEEDED, Callback, CallbackState, Lane
 from .host import Host
 from .outcome import Outcome
@@ -39,7 +39,9 @@ class Handing(Record):
         """
         replaced: Callback[Any] | None = None
         host, options = self.host, callback.options
-        registry = self._registry or self._make_registry()
+        registry = self._registry
+        if registry is None:
+            registry = self._make_registry()
         with registry.lock:
             if options.key is not None:
                 # First, as comparing keys is the user's code, and may raise.
@@ -61,7 +63,8 @@ class Handing(Record):
                 registry.dormant += dormant
             if is_late:
                 self._see_late(registry, callback, is_ready=is_ready)
-        host.registered(callback)
+        if (host.own_bounds or conf.checked[2]).instruments:
+            host.registered(callback)
         if replaced is not None:
             self.settle(replaced, CallbackState.CANCELLED, expected=PENDING)
         if not is_late:
@@ -205,8 +208,8 @@ class Handing(Record):
             callback._result = result
             callback._state = SUCCEEDED
             # Dropped when the lock is free again: a destructor may register.
-            dropped = callback._task
-            callback._task = callback._stop = None
+            dropped = callback._task, callback._context
+            callback._task = callback._context = callback._stop = None
             following._state = RUNNING
             was_waiting, following._is_waiting = following._is_waiting, False
             self.host.turn(callback, following, was_waiting)
@@ -272,8 +275,8 @@ class Handing(Record):
                 callback._reason = reason
             callback._state = state
             returned = callback._returned
-            dropped = callback._task, returned
-            callback._task = callback._stop = callback._returned = None
+            dropped = callback._task, callback._context, returned
+            callback._task = callback._context = callback._stop = callback._returned = None
             latch = callback._latch
             key = callback.options.key
             if key is not None and registry.keyed.get(key) is callback:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from .callback import Callback, CallbackState
+from .conf import Bounds
 
 E = TypeVar("E", contravariant=True)
 
@@ -21,6 +22,8 @@ class Host(Protocol[E]):
     """Whether its callbacks need slots at all."""
     is_closing: bool
     """The runner is being closed for its exchanges too."""
+    own_bounds: Bounds | None
+    """Those of a runner of one's own; ``None``: what the settings say at the moment."""
     closes_with_runner: bool
     """Whether that is so for this exchange's own host, of which the runner does not know."""
 
@@ -49,7 +52,8 @@ class Host(Protocol[E]):
     def idle(self, exchange: E, has_dormant: bool) -> None:
         """The exchange has no unsettled callback any more, but for dormant ones."""
 
-    def registered(self, callback: Callback[Any]) -> None: ...
+    def registered(self, callback: Callback[Any]) -> None:
+        """Tell the instruments, if there are any."""
 
     def dispatch(self, exchange: E) -> None:
         """An ended exchange has callbacks to claim. Any thread may call."""

@@ -107,7 +107,7 @@ def go_home(function: Callable[[], object]) -> bool:
     return True
 
 
-has_native_loops = False
+has_native_loops: bool = False
 """Whether there ever was one in this process."""
 
 

@@ -64,16 +64,15 @@ class InlineDispatcher(Dispatcher):
     def queued(self, exchange: Exchange) -> None:
         """Whoever runs those before it will find it."""
 
-    def dispatch(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
+    def dispatch(self, exchange: Exchange) -> None:
         if not self._is_over:
             # run() or arun() will claim it; arun() at once.
             if self._loop is not None:
                 with suppress(RuntimeError):  # it is closed: whoever waited has been told
                     self._loop.call_soon_threadsafe(self._new.set)
             return
-        later = self._later()
-        exchange.host = later
-        later.dispatch(exchange, give_way=give_way)
+        later = exchange.host = self._later()
+        later.dispatch(exchange)
 
     def resume(self, exchange: Exchange) -> None:
         # A commit runs its hooks where it is, and a test's transaction is seen there alone.
@@ -108,6 +107,7 @@ class InlineDispatcher(Dispatcher):
             self.finish(exchange)
 
     def _run_units(self, units: list[Unit]) -> None:
+        self._runner.refresh()
         for unit in units:
             for callback in unit:
                 if not callback.is_async:
@@ -155,6 +155,7 @@ class InlineDispatcher(Dispatcher):
         self._loop = None
 
     async def _arun_unit(self, unit: Unit, sensitivity: ThreadSensitivity) -> None:
+        self._runner.refresh()
         lane = InlineLane(asyncio.get_running_loop(), sensitivity)
         in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
         for callback in unit:
@@ -184,9 +185,14 @@ class InlineDispatcher(Dispatcher):
         self._ended_in_loop = is_in_loop()
         self._is_over = True
         exchange.parent = None
-        if exchange.pending():
-            # What another thread registered between the last look and this.
-            self.dispatch(exchange, give_way=give_way)
+        if not exchange.pending():
+            return
+        # What another thread registered between the last look and this.
+        if give_way:
+            later = exchange.host = self._later()
+            later.give_way(exchange, give_way)
+        else:
+            self.dispatch(exchange)
 
     def _await(self, unit: Unit, callback: Callback[Any]) -> None:
         async def start() -> None:

@@ -14,16 +14,20 @@ _COROUTINE = inspect.CO_COROUTINE
 _ANY_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
-def is_async(func: Any) -> bool:
-    """Whether calling it gives a coroutine. Raises ``TypeError`` for what
-    cannot be called after the response."""
+def inspected(func: Any, lane: Lane | None) -> tuple[bool, str]:
+    """Whether calling it gives a coroutine, and its name. Raises ``TypeError`` for
+    what cannot be called after the response, or not in that lane."""
     if type(func) is FunctionType:
         flags = func.__code__.co_flags
         if not flags & _ANY_GENERATOR:
-            if flags & _COROUTINE:
-                return True
-            # What marks a plain function as one is an attribute.
-            return bool(func.__dict__) and iscoroutinefunction(func)
+            is_coroutine = bool(flags & _COROUTINE)
+            if func.__dict__ and not is_coroutine:
+                # What marks a plain function as one is an attribute.
+                is_coroutine = iscoroutinefunction(func)
+            if lane is not None:
+                _refuse_lane(func, is_coroutine, lane)
+            # As name_of does, without a call: the client waits for this.
+            return is_coroutine, f"{func.__module__ or '?'}.{func.__qualname__}"
     if inspect.iscoroutine(func):
         func.close()
         raise TypeError(
@@ -46,10 +50,13 @@ def is_async(func: Any) -> bool:
                 f"after_response() cannot run the {kind} function {name_of(func)}: nothing would"
                 " iterate it. Pass a function that does, or a coroutine function."
             )
-    return iscoroutinefunction(plain) or iscoroutinefunction(called)
+    is_coroutine = iscoroutinefunction(plain) or iscoroutinefunction(called)
+    if lane is not None:
+        _refuse_lane(func, is_coroutine, lane)
+    return is_coroutine, name_of(func)
 
 
-def refuse_lane(func: Callable[..., Any], is_coroutine: bool, lane: Lane) -> None:
+def _refuse_lane(func: Callable[..., Any], is_coroutine: bool, lane: Lane) -> None:
     if lane in ("loop", "background") and not is_coroutine:
         raise TypeError(
             f'lane="{lane}" cannot run the plain function {name_of(func)}: it would block the event'

@@ -4,18 +4,16 @@ Promise 3, outside_in: the exchange is found, never made here. Bad input is
 refused here, before anything is registered.
 """
 
-import threading
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from asgiref.sync import sync_to_async
 
-from . import commits, conf, interception
-from .callback import Callback, Options, Task, name_of
+from . import commits, conf, django_settings, interception
+from .callback import Callback, Options
 from .exchange import Exchange, current_exchange
 from .finding import KEY, NoActiveExchange, key_holder
-from .kinds import is_async, refuse_lane
+from .kinds import inspected
 from .options import CommonOptions, changed
 from .outcome import Outcome
 from .scope import exchange_scope
@@ -42,8 +40,13 @@ class _Registrar:
     ) -> Callback[Any]:
         """``exchange``: the one, if it has been found and has room."""
         # The client waits for this: no call more than needed.
-        is_coroutine, name = self._checked(func)
         options = self._options
+        is_coroutine, name = inspected(func, options.lane)
+        name = options.name or name
+        settings = django_settings.namespace
+        bounds = conf.checked[2]
+        if settings is None or settings.get("ASYNC_AFTER", _UNKNOWN) is not conf.checked[0]:
+            bounds = conf.bounds()
         if exchange is None:
             if options.on_commit:
                 commits.refuse_async(name)
@@ -52,8 +55,9 @@ class _Registrar:
                 _refuse_outside(name)
                 with exchange_scope() as scope:
                     return self._register(func, args, kwargs, scope)
-            exchange.host.refuse_overflow(name)
-        task = Task(func, args, kwargs, copy_context(), threading.get_ident())
+            if (exchange.host.own_bounds or bounds).overflow == "raise":
+                exchange.host.refuse_overflow(name)
+        task = func, args, kwargs
         callback: Callback[Any] = Callback(exchange, name, options, is_coroutine, task)
         if interception.interceptors:
             interception.add(exchange, callback, can_be_held=can_be_held)
@@ -66,13 +70,16 @@ class _Registrar:
     async def _aregister(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Callback[Any]:
-        _, name = self._checked(func)
+        _, name = inspected(func, self._options.lane)
+        name = self._options.name or name
+        bounds = conf.bounds()
         exchange = self._exchange or current_exchange.get()
         if exchange is None:
             _refuse_outside(name)
             async with exchange_scope() as scope:
                 return await self._aregister_on(scope, func, args, kwargs)
-        exchange.host.refuse_overflow(name)
+        if (exchange.host.own_bounds or bounds).overflow == "raise":
+            exchange.host.refuse_overflow(name)
         await exchange.host.wait_for_room()
         return await self._aregister_on(exchange, func, args, kwargs)
 
@@ -87,16 +94,6 @@ class _Registrar:
             return self._register(func, args, kwargs, exchange)
         # Where the ORM has its connection.
         return await sync_to_async(self._register)(func, args, kwargs, exchange)
-
-    def _checked(self, func: Callable[..., Any]) -> tuple[bool, str]:
-        """Whether ``func`` is a coroutine function, and its name; raises for what cannot
-        be registered."""
-        options = self._options
-        is_coroutine = is_async(func)
-        if options.lane is not None:
-            refuse_lane(func, is_coroutine, options.lane)
-        conf.bounds()
-        return is_coroutine, options.name or name_of(func)
 
     def _with(self, changes: dict[str, Any]) -> tuple[Options, Exchange | None]:
         new = changed(self._options, changes)
@@ -256,6 +253,9 @@ after_response: AfterResponse = AfterResponse(Options())
 """Run a callable after the current response has been sent."""
 aafter_response: AsyncAfterResponse = AsyncAfterResponse(Options())
 """The same, from async code."""
+
+
+_UNKNOWN = object()
 
 
 def _refuse_outside(name: str) -> None:

@@ -83,14 +83,15 @@ class Room:
         if latch is not None:
             latch.open()
 
-    def check(self, exchange: Exchange) -> bool:
+    def check(self, exchange: Exchange, giving_way: Callable[[], int]) -> bool:
         """An exchange that has ended may bring more than there is room for.
-        Whether any was dropped."""
+        Whether any was dropped. ``giving_way``: how many have ended after it, and
+        will be asked for in their turn."""
         bounds = self._bounds()
         if self._books.waiting <= bounds.pending_limit:
             return False
         if bounds.overflow == "drop":
-            return self._drop_newest(exchange, bounds.pending_limit)
+            return self._drop_newest(exchange, bounds.pending_limit + giving_way())
         if self._pace.is_due():
             log(
                 "warning",

@@ -104,6 +104,11 @@ class Runner:
         self._apps = 0
         self.shutdown: Shutdown = Shutdown(self)
 
+    @property
+    def own_bounds(self) -> Bounds | None:
+        """``None``: they are those of the settings."""
+        return self._bounds
+
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
         return self.books.statistics(self.pool.overdue_count)
@@ -165,7 +170,7 @@ class Runner:
 
     @property
     def wait_timeout(self) -> float:
-        self._refresh()
+        self.refresh()
         return self._bounds.wait_timeout
 
     @property
@@ -179,7 +184,7 @@ class Runner:
         if unit.is_closed():
             unit.abandon(CLOSED_RUNNER)
             return
-        self._refresh()
+        self.refresh()
         self.line.submit(unit)
 
     def release(self) -> None:
@@ -189,16 +194,20 @@ class Runner:
         return self.line.lending(callback)
 
     def refuse_overflow(self, name: str) -> None:
-        self._refresh()
+        self.refresh()
         if self._bounds.overflow == "raise":
             self.room.refuse(name)
 
     async def wait_for_room(self) -> None:
+        self.refresh()
         await self.room.wait()
 
     def limit_waiting(self, exchange: Exchange) -> None:
-        if self.room.check(exchange):
+        if self.room.check(exchange, self._giving_way):
             self.line.trim()
+
+    def _giving_way(self) -> int:
+        return sum(dispatcher.count_giving_way() for dispatcher in self.dispatchers())
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
@@ -211,6 +220,7 @@ class Runner:
     # What becomes of callbacks.
 
     def registered(self, callback: Callback[Any]) -> None:
+        self.refresh()
         if self._bounds.instruments:
             tell(self._bounds.instruments, "registered", callback)
 
@@ -247,7 +257,7 @@ class Runner:
             limit = self._bounds.slow_step
             self.reports.slow_step(callback, seconds, limit, in_background=True)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Look what the bounds are now. Those of a runner of one's own are fixed."""
 
     # Shutdown.
@@ -314,18 +324,11 @@ class _DefaultRunner(Runner):
         self._wrong_pace = Pace(1, 60.0)
         super().__init__()
 
-    def registered(self, callback: Callback[Any]) -> None:
-        # Who registers has checked the settings just before.
-        self._bounds = conf.checked[2]
-        if self._bounds.instruments:
-            tell(self._bounds.instruments, "registered", callback)
+    @property
+    def own_bounds(self) -> None:
+        return None
 
-    def refuse_overflow(self, name: str) -> None:
-        self._bounds = conf.checked[2]
-        if self._bounds.overflow == "raise":
-            self.room.refuse(name)
-
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         try:
             self._bounds = conf.bounds()
         except Exception:

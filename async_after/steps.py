@@ -118,8 +118,8 @@ class Steps(Coroutine[Any, Any, None]):
 
     def _prepare(self, callback: Callback[Any]) -> None:
         self._callback = callback
-        task = callback._task  # None: another thread has dropped it on its way
-        self._context: Any = Context() if task is None else task.context
+        # None: another thread has dropped it on its way.
+        self._context: Any = callback._context or Context()
         self._coroutine: Any = None
         self._ending: tuple[Any, BaseException | None] | None = None
         self._is_asked = False

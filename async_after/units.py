@@ -4,7 +4,6 @@ Promise 6, in_order: the sequential callbacks of an exchange are one unit,
 which starts the next one when the last has ended.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +11,6 @@ from .callback import Callback, CallbackState, Lane
 from .exchange import Exchange
 from .instrumentation import log
 from .lanes import InlineLane
-from .timers import Timers
 from .waiting import Latch
 
 _LOOPS: tuple[Lane, ...] = ("loop", "background")
@@ -39,13 +37,10 @@ class Starter(Protocol):
 class Unit:
     """The chain of an exchange's sequential callbacks."""
 
-    __slots__ = ("_moment", "_starter", "exchange")
+    __slots__ = ("_starter", "exchange")
 
-    def __init__(
-        self, starter: Starter, exchange: Exchange, moment: "Moment | None" = None
-    ) -> None:
+    def __init__(self, starter: Starter, exchange: Exchange) -> None:
         self._starter = starter
-        self._moment = moment
         self.exchange: Exchange = exchange
 
     def _set_out(self) -> None:
@@ -97,9 +92,6 @@ class Unit:
 
     def go(self) -> bool:
         """Start the next callback; ``False`` when there is none left."""
-        if self._moment is not None and self._moment.holds(self):
-            self._set_out()
-            return True
         while True:
             # A plain function is taken in the thread that runs it: until
             # there is one it is PENDING.
@@ -154,14 +146,8 @@ class SingleUnit(Unit):
 
     __slots__ = ("_callback",)
 
-    def __init__(
-        self,
-        starter: Starter,
-        exchange: Exchange,
-        callback: Callback[Any],
-        moment: "Moment | None" = None,
-    ) -> None:
-        super().__init__(starter, exchange, moment)
+    def __init__(self, starter: Starter, exchange: Exchange, callback: Callback[Any]) -> None:
+        super().__init__(starter, exchange)
         self._callback: Callback[Any] | None = callback
 
     def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
@@ -183,31 +169,6 @@ class SingleUnit(Unit):
 
     def is_empty(self) -> bool:
         return self._callback is None or self._callback.done()
-
-
-class Moment:
-    """Until it is over, units that have their slots wait: their callbacks are
-    still PENDING, and begin in order afterwards."""
-
-    def __init__(self, timers: Timers, seconds: float) -> None:
-        self._lock = threading.Lock()
-        self._units: list[Unit] | None = []
-        timers.call_later(seconds, self._go_on)
-        if not timers.is_running:
-            self._go_on()
-
-    def holds(self, unit: Unit) -> bool:
-        with self._lock:
-            if self._units is None:
-                return False
-            self._units.append(unit)
-            return True
-
-    def _go_on(self) -> None:
-        with self._lock:
-            units, self._units = self._units or [], None
-        for unit in units:
-            unit.advance()
 
 
 class Alone:

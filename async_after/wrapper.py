@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from . import conf
 from .callback import Options
 from .exchange import Exchange
-from .kinds import is_async
+from .kinds import inspected
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
 from .runner import Runner, get_runner
@@ -38,7 +38,7 @@ class Wrapper(Generic[App]):
         self._runner = runner
         self._callbacks = tuple(callbacks)
         for callback in self._callbacks:
-            is_async(callback)  # raises for what cannot be called
+            inspected(callback, None)  # raises for what cannot be called
 
     def _register_on(self, exchange: Exchange) -> None:
         """What runs after every response."""

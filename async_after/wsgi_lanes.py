@@ -13,7 +13,7 @@ from . import conf, hubs, hygiene
 from .callback import Callback, CallbackState
 from .calling import run_in_thread
 from .conf import WsgiLane
-from .dispatch import GIVE_WAY, Dispatcher
+from .dispatch import Dispatcher
 from .exchange import Exchange
 from .inline import InlineDispatcher
 from .instrumentation import log
@@ -57,13 +57,13 @@ class InThreads:
         self.host: Dispatcher = runner.thread_dispatcher()
 
     def run(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange, give_way=GIVE_WAY)
+        self.host.give_way(exchange)
 
     def finish(self, exchange: Exchange) -> None:
         pass
 
     def run_soon(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange, give_way=_CONTROL_IS_BACK)
+        self.host.give_way(exchange, _CONTROL_IS_BACK)
 
 
 class InServer:
@@ -106,7 +106,7 @@ class _ServerDispatcher(InlineDispatcher):
         self._over: Latch | None = None
         """Opens when the async callback ends that is waited for."""
 
-    def dispatch(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
+    def dispatch(self, exchange: Exchange) -> None:
         with self._lock:
             claims = exchange.claim() if self._is_running else []
             self._has_chain = self._has_chain or None in claims
@@ -116,7 +116,7 @@ class _ServerDispatcher(InlineDispatcher):
             self._runner.submit(SingleUnit(threads, exchange, callback))
         self._woken.set()
         if self._is_over:
-            super().dispatch(exchange, give_way=give_way)
+            super().dispatch(exchange)
 
     def resume(self, exchange: Exchange) -> None:
         self.dispatch(exchange)
@@ -168,6 +168,7 @@ class _ServerDispatcher(InlineDispatcher):
         return has_chain
 
     def _run_chain(self, exchange: Exchange) -> None:
+        self._runner.refresh()
         try:
             for callback in (chain := Unit(self, exchange)):
                 self._over = None

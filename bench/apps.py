@@ -26,6 +26,7 @@ from async_after import after_response
 from async_after.asgi import AfterResponseMiddleware, App, Receive, Scope, Send
 
 from .asgi_servers import DATABASE
+from .nothing import do_nothing
 
 SECONDS = 1.0
 CPU_SECONDS = 0.005
@@ -182,11 +183,13 @@ def _django_app() -> App:
 configure()
 _django = _django_app()
 django_app = AfterResponseMiddleware(_django)
+_APPS: dict[bytes, App] = {b"wrapped": django_app, b"nothing": do_nothing(_django)}
 bare_app = AfterResponseMiddleware(bare)
 
 
 async def either_app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Django as it is and, with ``?wrapped``, behind the wrapper: in one process, so that
+    """Django as it is and, by the query string, behind a wrapper: in one process, so that
     nothing else differs."""
-    is_bare = scope["type"] == "http" and scope["query_string"] != b"wrapped"
-    await (_django if is_bare else django_app)(scope, receive, send)
+    is_http = scope["type"] == "http"
+    app = _APPS.get(scope["query_string"], _django) if is_http else django_app
+    await app(scope, receive, send)

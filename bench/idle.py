@@ -11,12 +11,12 @@ import asyncio
 import gc
 import time
 from collections.abc import Iterator
-from contextvars import ContextVar
 from statistics import median
 
 from async_after.asgi import AfterResponseMiddleware, App, Message, Receive, Scope, Send
 
 from . import throughput
+from .nothing import do_nothing
 from .report import Table, interval, verdict
 from .results import Figure
 from .stats import estimate, ratios
@@ -79,28 +79,6 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": b"Hello, world!"})
-
-
-_variable: ContextVar[object] = ContextVar("bench.idle", default=None)
-
-
-def do_nothing(app: App) -> App:
-    """The least that any wrapper of this kind must do."""
-
-    async def wrapper(scope: Scope, receive: Receive, send: Send) -> None:
-        async def wrapped_receive() -> Message:
-            return await receive()
-
-        async def wrapped_send(message: Message) -> None:
-            await send(message)
-
-        token = _variable.set(scope)
-        try:
-            await app(scope, wrapped_receive, wrapped_send)
-        finally:
-            _variable.reset(token)
-
-    return wrapper
 
 
 CONTENDERS: dict[str, App] = {

@@ -16,11 +16,12 @@ from .stats import Estimate, estimate, ratios
 from .summary import judged
 
 SERVER = "uvicorn-httptools"
-WITHOUT, CONTROL, WRAPPED = "without", "control", "wrapped"
-"""Query strings of equal length; to all but the last one the app is the same."""
+WITHOUT, CONTROL, NOTHING, WRAPPED = "without", "control", "nothing", "wrapped"
+"""Query strings of equal length; to the first two the app is the same."""
 TITLES = {
     WITHOUT: "Django alone",
     CONTROL: "control: Django alone again",
+    NOTHING: "Django behind a do-nothing wrapper",
     WRAPPED: "Django behind the wrapper",
 }
 CONNECTIONS = 8

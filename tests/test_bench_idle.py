@@ -39,6 +39,6 @@ def test_a_real_server() -> None:
     [table] = throughput.run(args)
     found = {figure.name: figure.estimate.value for figure in table.figures}
     per_second = [value for name, value in found.items() if name.endswith("/per second")]
-    assert len(per_second) == 3
+    assert len(per_second) == 4
     assert min(per_second) > 0
     assert found["idle/throughput/Django behind the wrapper/lost"] < 0.9

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import interception
 from ..callback import Callback, Options
-from ..exchange import Exchange, task_of
+from ..exchange import Exchange
 from ..interception import Held
 from . import raising
 from .blocks import Block, raise_all
@@ -71,10 +71,9 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
         self._captured: list[CapturedCallback] = []
 
     def hold(self, exchange: Exchange, callback: Callback[Any]) -> bool:
-        task = task_of(callback)
-        captured = CapturedCallback(
-            callback.name, task.func, task.args, task.kwargs, callback.options, callback
-        )
+        task = callback._task
+        assert task is not None, callback
+        captured = CapturedCallback(callback.name, *task, callback.options, callback)
         with self._lock:
             if not self._is_open:
                 return False

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner
+from async_after.conf import Bounds
 from async_after.exchange import Exchange, current_exchange
 
 DEADLINE = 10.0
@@ -129,6 +130,14 @@ def own_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("async_after")}
 
 
+class _Ear:
+    """An instrument."""
+
+    def registered(self, callback: Callback[Any]) -> None: ...
+    def started(self, callback: Callback[Any]) -> None: ...
+    def ended(self, callback: Callback[Any]) -> None: ...
+
+
 class RecordingHost:
     """A host that runs nothing and keeps books of its own."""
 
@@ -142,6 +151,8 @@ class RecordingHost:
         raise NotImplementedError
 
     def __init__(self) -> None:
+        # With an instrument, so that it hears of registrations.
+        self.own_bounds: Bounds | None = Bounds(instruments=(_Ear(),))
         self.heard_of: list[Callback[Any]] = []
         self.ended: list[Callback[Any]] = []
         self.dispatched = 0

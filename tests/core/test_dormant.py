@@ -8,7 +8,6 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -46,7 +45,7 @@ def dormant(
     exchange: Exchange, func: Callable[..., object], *args: object, **options: Any
 ) -> Callback[Any]:
     """Register one that waits."""
-    task = Task(func, args, {}, copy_context(), threading.get_ident())
+    task: Task = func, args, {}
     is_async = asyncio.iscoroutinefunction(func)
     callback: Callback[Any] = Callback(exchange, "sleeper", Options(**options), is_async, task)
     exchange.add(callback, dormant=True)

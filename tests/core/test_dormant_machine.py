@@ -1,6 +1,5 @@
 """Dormant callbacks among others, in any order of events, against a model."""
 
-from contextvars import copy_context
 from typing import Any
 
 from hypothesis import settings
@@ -52,7 +51,7 @@ class DormantMachine(RuleBasedStateMachine):
 
     @rule(is_dormant=st.booleans(), concurrent=st.booleans(), key=keys)
     def register(self, is_dormant: bool, concurrent: bool, key: object) -> None:
-        task = Task(print, (), {}, copy_context(), 0)
+        task: Task = print, (), {}
         options = Options(concurrent=concurrent, key=key)
         callback: Callback[Any] = Callback(self.exchange, "name", options, False, task)
         dispatched = self.host.dispatched

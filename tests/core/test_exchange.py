@@ -4,21 +4,19 @@
 """
 
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 import pytest
 
 from async_after import Callback, CallbackState, Completion
-from async_after.callback import Options, Task
+from async_after.callback import Options
 from async_after.exchange import Exchange
 
 from .conftest import RecordingHost
 
 
 def added(exchange: Exchange, **options: Any) -> Callback[Any]:
-    task = Task(print, (), {}, copy_context(), 0)
-    callback: Callback[Any] = Callback(exchange, "name", Options(**options), False, task)
+    callback: Callback[Any] = Callback(exchange, "name", Options(**options), False, (print, (), {}))
     exchange.add(callback)
     return callback
 

@@ -1,7 +1,6 @@
 """The exchange as a pure state machine, against models that know only its words."""
 
 from collections.abc import Sequence
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,7 +222,7 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     @rule(concurrent=st.booleans(), key=keys)
     def register(self, concurrent: bool, key: object) -> None:
-        task = Task(print, (), {}, copy_context(), 0)
+        task: Task = print, (), {}
         options = Options(concurrent=concurrent, key=key)
         dispatched = self.host.dispatched
         callback: Callback[Any] = Callback(self.exchange, "name", options, False, task)

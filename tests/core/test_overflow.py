@@ -21,6 +21,7 @@ from async_after import (
     get_runner,
 )
 from async_after.asgi import AfterResponseMiddleware
+from async_after.exchange import Exchange
 from async_after.room import FULL
 
 from .conftest import (
@@ -89,6 +90,29 @@ async def test_drop_takes_the_newest(dropping: Runner) -> None:
     assert [c.state for c in state.waiting] == [SUCCEEDED] * 2 + [DROPPED] * 3
     with pytest.raises(CallbackNotRun, match="dropped: the runner is full"):
         state.waiting[-1].result()
+    await free(dropping)
+
+
+@pytest.mark.parametrize("new_exchange", [loop_exchange, thread_exchange])
+async def test_drop_takes_the_newest_of_those_that_give_way(
+    dropping: Runner, new_exchange: Callable[[Runner], Exchange]
+) -> None:
+    """They end one right behind the other, before any of them is handed over."""
+    async with full(dropping, waiting=0):
+        callbacks = []
+        for _ in range(4):
+            with entered(exchange := new_exchange(dropping)):
+                callbacks += [concurrently(nothing), after_response(nothing)]
+            exchange.complete()
+            assert exchange.end()
+            host: Any = exchange.host
+            host.give_way(exchange)
+        dropped = callbacks[2:]
+        for callback in dropped:
+            with pytest.raises(CallbackNotRun):
+                await callback.wait(DEADLINE)
+        assert [callback.state for callback in dropped] == [DROPPED] * 6
+    assert [callback.state for callback in callbacks[:2]] == [SUCCEEDED] * 2
     await free(dropping)
 
 

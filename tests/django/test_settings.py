@@ -85,6 +85,22 @@ def test_settings_are_read_at_access() -> None:
     assert ear.heard == ["registered", "started", "ended"]
 
 
+def test_settings_that_become_wrong_in_place() -> None:
+    """A registration compares the object alone; what is in it is looked at behind each response."""
+    views.todo.append(lambda: None)
+    settings = {"LIMIT": 5}
+    with override_settings(ASYNC_AFTER=settings):
+        Client().get("/sync")
+        settings["LIMIT"] = 0
+        Client().get("/sync")
+        for _ in range(2):
+            with pytest.raises(ImproperlyConfigured, match="LIMIT"):
+                Client().get("/sync")
+        settings["LIMIT"] = 5
+        Client().get("/sync")
+    assert [callback.state.name for callback in views.registered] == ["SUCCEEDED"] * 3
+
+
 def test_a_timeout_from_the_settings() -> None:
     views.todo.append(lambda: asyncio.sleep(60))
     with override_settings(ASYNC_AFTER={"TIMEOUT": 0.01}):

@@ -11,7 +11,15 @@ import django
 import pytest
 from django.utils import timezone, translation
 
-from async_after import Callback, CallbackState, Completion, Outcome, Runner, after_response
+from async_after import (
+    Callback,
+    CallbackNotRun,
+    CallbackState,
+    Completion,
+    Outcome,
+    Runner,
+    after_response,
+)
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import (
@@ -419,6 +427,11 @@ def test_overflow(overflow: Any, caplog: pytest.LogCaptureFixture) -> None:
             raised.append(error)
         names = [type(error).__name__ for error in raised]
         assert names == (["RunnerFull"] if overflow == "raise" else [])
+        if overflow == "drop":
+            # When it has given way to the server; before that nobody looks for room.
+            [newest] = third.environ["test.registered"]
+            with pytest.raises(CallbackNotRun, match="full"):
+                asyncio.run(newest.wait(DEADLINE))
         go_on.set()
         drain(runner)
         states = [
