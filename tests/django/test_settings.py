@@ -88,16 +88,16 @@ def test_settings_are_read_at_access() -> None:
 def test_settings_that_become_wrong_in_place() -> None:
     """A registration compares the object alone; what is in it is looked at behind each response."""
     views.todo.append(lambda: None)
-    settings = {"LIMIT": 5}
+    settings, client = {"LIMIT": 5}, Client()
     with override_settings(ASYNC_AFTER=settings):
-        Client().get("/sync")
+        client.get("/sync")
         settings["LIMIT"] = 0
-        Client().get("/sync")
+        client.get("/sync")
         for _ in range(2):
             with pytest.raises(ImproperlyConfigured, match="LIMIT"):
-                Client().get("/sync")
+                client.get("/sync")
         settings["LIMIT"] = 5
-        Client().get("/sync")
+        client.get("/sync")
     assert [callback.state.name for callback in views.registered] == ["SUCCEEDED"] * 3
 
 
