@@ -24,7 +24,7 @@ from .waiting import running_loop
 from .watching import Deliveries
 
 _THREADS: tuple[Lane, ...] = ("threads",)
-GIVE_WAY = 0.002
+GIVE_WAY = 0.003
 """Seconds in which the server ends the response, and reads the next request, before
 callbacks take the loop or the GIL. Some send the last chunk, or end the connection, only
 after the app has returned."""

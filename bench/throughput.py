@@ -27,7 +27,7 @@ TITLES = {
 CONNECTIONS = 8
 REQUESTS = 100
 """In a slice: a few hundredths of a second, so that the contenders share their luck."""
-ROUNDS, QUICK_ROUNDS, WARM_UP = 300, 15, 3
+ROUNDS, QUICK_ROUNDS, WARM_UP = 200, 15, 3
 AIM = 0.01
 """Of the throughput may be lost."""
 

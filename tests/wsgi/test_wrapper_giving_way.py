@@ -1,4 +1,4 @@
-"""Lane "threads": callbacks begin 2 ms after ``close()``, so that the server comes first."""
+"""Lane "threads": callbacks begin 3 ms after ``close()``, so that the server comes first."""
 
 from collections.abc import Iterator
 
