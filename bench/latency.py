@@ -29,7 +29,7 @@ PLAIN = Shape()
 KINDS = tuple(row for row in ROWS if row != CONTROL)
 SLEEPS = ("async", "sync")
 PAIRS, QUICK_PAIRS = 1000, 30
-MORE_PAIRS, QUICK_MORE_PAIRS = 60, 6
+MORE_PAIRS, QUICK_MORE_PAIRS = 40, 4
 FEWEST = 2
 """Pairs of which a table is made when Ctrl-C comes."""
 
