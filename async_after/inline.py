@@ -141,9 +141,10 @@ class InlineDispatcher(Dispatcher):
     async def _arun_units(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
         sensitivity.apply()
         running: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()
         while True:
+            # Before the loop, which tells other threads that there is one, and before the look.
             self._new = asyncio.Event()
+            self._loop = asyncio.get_running_loop()
             for unit in self._claim(exchange):
                 running.add(asyncio.create_task(self._arun_unit(unit, sensitivity)))
             if not running:
