@@ -154,10 +154,13 @@ _DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {
     # The next request on the connection, and the server's thread, do not wait.
     "wsgi_lane": "threads",
 }
-checked: tuple[object, dict[str, Any], Bounds] = (None, {}, Bounds())
+_UNKNOWN = object()
+checked: tuple[object, dict[str, Any], Bounds] = (_UNKNOWN, {}, Bounds())
 """The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says. Who is in a hurry
-compares the object alone: ``bounds()`` is asked behind each response too, and then sees
-what was changed inside of it."""
+compares the object alone: the default runner asks for ``bounds()`` behind each response, and
+sees what was changed inside of it."""
+followers: list[Callable[[Bounds], None]] = []
+"""Who is told when that has changed."""
 
 
 def check() -> None:
@@ -189,6 +192,8 @@ def bounds() -> Bounds:
             raise exceptions.ImproperlyConfigured(" ".join(found))
         names = [field.name for field in fields(Bounds) if field.name.upper() in raw]
         known = checked = raw, dict(raw), Bounds(**{name: raw[name.upper()] for name in names})
+        for follow in followers:
+            follow(known[2])
     return known[2]
 
 
@@ -213,12 +218,14 @@ def _raw() -> object:
     settings: Any = sys.modules["django.conf"].settings
     if not settings.configured:
         return _NOTHING
+    holder = namespace.get("_wrapped")
     raw = getattr(settings, "ASYNC_AFTER", _NOTHING)
-    _without = namespace["_wrapped"] if raw is _NOTHING else sys
+    # Another thread may have overridden the settings meanwhile.
+    is_without = raw is _NOTHING and holder is not None and namespace.get("_wrapped") is holder
+    _without = holder if is_without else sys
     return raw
 
 
 _NOTHING: dict[str, Any] = {}
-_UNKNOWN = object()
 _without: Any = sys
 """The holder that was last seen to have no ``ASYNC_AFTER``."""

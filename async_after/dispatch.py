@@ -16,6 +16,7 @@ from .conf import Bounds
 from .exchange import Exchange
 from .lanes import LoopLane
 from .reports import Reports
+from .room import Room
 from .sessions import SessionExecutor
 from .threads import Worker, WorkerPool
 from .timers import Timers
@@ -39,6 +40,7 @@ class Slots(Protocol):
     background: BackgroundLoop
     books: Books
     reports: Reports
+    room: Room
     threads: "ThreadDispatcher"
 
     @property
@@ -93,6 +95,8 @@ class Dispatcher:
         """The plain functions that run now, and where."""
 
     def dispatch(self, exchange: Exchange) -> None:
+        if exchange in self._giving_way:
+            return  # what comes meanwhile goes with the others
         heir = self._heir() if self.is_shut else self
         if heir is not self:
             exchange.host = heir
@@ -103,11 +107,17 @@ class Dispatcher:
                 self.slots.submit(Unit(self, exchange))
             else:
                 self.slots.submit(SingleUnit(self, exchange, callback))
+        self._limit_waiting(exchange)
+
+    def _limit_waiting(self, exchange: Exchange) -> None:
         self.slots.limit_waiting(exchange)
 
     def give_way(self, exchange: Exchange, seconds: float = GIVE_WAY) -> None:
         """Dispatch it when the server has ended the response, and answered what the client
         may ask for right behind it."""
+        if self.is_shut:  # it is accounted for at once
+            self.dispatch(exchange)
+            return
         self._giving_way[exchange] = None
         try:
             self._start_later(seconds, functools.partial(self._go_on, exchange))
@@ -116,8 +126,9 @@ class Dispatcher:
 
     def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
         starts = self.slots.starts
-        starts.call_later(seconds, function)
+        cancel = starts.call_later(seconds, function)
         if not starts.is_running:
+            cancel()
             raise RuntimeError("no thread can be started any more")
 
     def _go_on(self, exchange: Exchange) -> None:
@@ -230,10 +241,11 @@ class LoopDispatcher(Dispatcher):
 
     def dispatch_soon(self, exchange: Exchange) -> None:
         """Dispatch it when the loop has done what is due now. In its thread only."""
+        self._giving_way[exchange] = None
         try:
-            self.loop.call_soon(self.dispatch, exchange, context=contextvars.Context())
+            self.loop.call_soon(self._go_on, exchange, context=contextvars.Context())
         except RuntimeError:  # the loop is closed: it is accounted for at once
-            self.dispatch(exchange)
+            self._go_on(exchange)
 
     def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
         self._call_later(seconds, function)
@@ -265,6 +277,15 @@ class LoopDispatcher(Dispatcher):
 class ThreadDispatcher(Dispatcher):
     """For exchanges without an event loop: coroutine functions run on the
     runner's background loop."""
+
+    def _limit_waiting(self, exchange: Exchange) -> None:
+        if self.slots.starts.is_here():
+            # Its thread must not wait for handlers of the user's, who hear of what is dropped.
+            if self.slots.room.is_over():
+                later = functools.partial(self.slots.limit_waiting, exchange)
+                self.slots.timers.call_later(0.0, later)
+        else:
+            self.slots.limit_waiting(exchange)
 
     def _heir(self) -> Dispatcher:
         return self.slots.threads

@@ -45,7 +45,7 @@ class _Registrar:
         name = options.name or name
         settings = django_settings.namespace
         bounds = conf.checked[2]
-        if settings is None or settings.get("ASYNC_AFTER", _UNKNOWN) is not conf.checked[0]:
+        if settings is None or settings.get("ASYNC_AFTER") is not conf.checked[0]:
             bounds = conf.bounds()
         if exchange is None:
             if options.on_commit:
@@ -253,9 +253,6 @@ after_response: AfterResponse = AfterResponse(Options())
 """Run a callable after the current response has been sent."""
 aafter_response: AsyncAfterResponse = AsyncAfterResponse(Options())
 """The same, from async code."""
-
-
-_UNKNOWN = object()
 
 
 def _refuse_outside(name: str) -> None:

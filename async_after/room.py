@@ -30,9 +30,18 @@ class RunnerFull(RuntimeError):
 class Room:
     """The room for waiting callbacks."""
 
-    def __init__(self, books: Books, bounds: Callable[[], Bounds], later: Later) -> None:
+    def __init__(
+        self,
+        books: Books,
+        bounds: Callable[[], Bounds],
+        later: Later,
+        giving_way: Callable[[], tuple[int, int]],
+    ) -> None:
+        """``giving_way``: how many callbacks wait to give way to the server alone, and
+        how many slots are free."""
         self._books = books
         self._bounds = bounds
+        self._giving_way = giving_way
         self._lock = threading.Lock()
         self._latch: Latch | None = None
         self.is_awaited: bool = False
@@ -41,7 +50,18 @@ class Room:
         """Those that are dropped for want of room: logged at most once a second."""
 
     def _is_full(self) -> bool:
-        return self._books.waiting >= self._bounds().pending_limit
+        limit = self._bounds().pending_limit
+        if self._books.waiting < limit:
+            return False
+        # There are slots for some of those that give way.
+        return self._books.waiting - min(self._giving_way()) >= limit
+
+    def is_over(self) -> bool:
+        """Whether more wait than may. Those that give way do not count: they have ended
+        later, and will be asked for in their turn."""
+        limit = self._bounds().pending_limit
+        waiting = self._books.waiting
+        return waiting > limit and waiting - self._giving_way()[0] > limit
 
     def refuse(self, name: str) -> None:
         """Raise ``RunnerFull`` if there is none for one more."""
@@ -83,15 +103,14 @@ class Room:
         if latch is not None:
             latch.open()
 
-    def check(self, exchange: Exchange, giving_way: Callable[[], int]) -> bool:
+    def check(self, exchange: Exchange) -> bool:
         """An exchange that has ended may bring more than there is room for.
-        Whether any was dropped. ``giving_way``: how many have ended after it, and
-        will be asked for in their turn."""
-        bounds = self._bounds()
-        if self._books.waiting <= bounds.pending_limit:
+        Whether any was dropped."""
+        if not self.is_over():
             return False
+        bounds = self._bounds()
         if bounds.overflow == "drop":
-            return self._drop_newest(exchange, bounds.pending_limit + giving_way())
+            return self._drop_newest(exchange, bounds.pending_limit + self._giving_way()[0])
         if self._pace.is_due():
             log(
                 "warning",

@@ -96,7 +96,9 @@ class Runner:
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.books.begin()
         self.line: Line = Line(lambda: self._bounds.limit)
-        self.room: Room = Room(self.books, lambda: self._bounds, self.timers.call_later)
+        self.room: Room = Room(
+            self.books, lambda: self._bounds, self.timers.call_later, self._giving_way
+        )
         self.reports: Reports = Reports(self.books, self.timers.call_later)
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
@@ -203,11 +205,13 @@ class Runner:
         await self.room.wait()
 
     def limit_waiting(self, exchange: Exchange) -> None:
-        if self.room.check(exchange, self._giving_way):
+        if self.room.check(exchange):
             self.line.trim()
 
-    def _giving_way(self) -> int:
-        return sum(dispatcher.count_giving_way() for dispatcher in self.dispatchers())
+    def _giving_way(self) -> tuple[int, int]:
+        """How many callbacks wait to give way alone, and for how many there is a slot."""
+        count = sum(dispatcher.count_giving_way() for dispatcher in self.dispatchers())
+        return count, max(0, self._bounds.limit - self.line.used)
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
@@ -323,6 +327,11 @@ class _DefaultRunner(Runner):
     def __init__(self) -> None:
         self._wrong_pace = Pace(1, 60.0)
         super().__init__()
+        conf.followers.append(self._follow)
+        self._bounds = conf.checked[2]
+
+    def _follow(self, bounds: Bounds) -> None:
+        self._bounds = bounds
 
     @property
     def own_bounds(self) -> None:
@@ -330,7 +339,7 @@ class _DefaultRunner(Runner):
 
     def refresh(self) -> None:
         try:
-            self._bounds = conf.bounds()
+            conf.bounds()
         except Exception:
             if self._wrong_pace.is_due():
                 message = "ASYNC_AFTER is wrong now: the last right settings are kept"

@@ -118,8 +118,8 @@ class Steps(Coroutine[Any, Any, None]):
 
     def _prepare(self, callback: Callback[Any]) -> None:
         self._callback = callback
-        # None: another thread has dropped it on its way.
-        self._context: Any = callback._context or Context()
+        context = callback._context  # None: another thread has dropped it on its way
+        self._context: Any = Context() if context is None else context
         self._coroutine: Any = None
         self._ending: tuple[Any, BaseException | None] | None = None
         self._is_asked = False

@@ -26,6 +26,7 @@ class Timers:
         """Those not yet called or cancelled; the heap may know more."""
         self._order = itertools.count()
         self._is_running = False
+        self._thread: threading.Thread | None = None
         self._linger_left = linger
 
     def call_later(self, delay: float, function: Callable[[], None]) -> Callable[[], None]:
@@ -63,7 +64,12 @@ class Timers:
                 thread.start()
             except RuntimeError:  # at interpreter exit, which has a deadline of its own
                 return
+            self._thread = thread
             self._is_running = True
+
+    def is_here(self) -> bool:
+        """Whether this is its thread."""
+        return threading.current_thread() is self._thread
 
     @property
     def is_running(self) -> bool:

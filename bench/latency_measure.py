@@ -16,8 +16,8 @@ WARM_UP = 1.5
 RENEWED = 10
 """Blocks on one connection: hypercorn closes one after 1,000 requests."""
 COUNT_TIMEOUT = 30.0
-REST = 0.004
-RESTS = {"cpu": 0.014, "database": 0.010}
+REST = 0.005
+RESTS = {"cpu": 0.015, "database": 0.011}
 """Seconds of rest before each figure, by row: no callback of a request before runs in it."""
 
 

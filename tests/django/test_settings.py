@@ -10,7 +10,7 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 
-from async_after import CallbackState, NoActiveExchange, after_response, get_runner
+from async_after import CallbackState, NoActiveExchange, after_response, exchange_scope, get_runner
 from async_after.asgi import AfterResponseMiddleware as ASGIMiddleware
 from async_after.django import AfterResponseMiddleware
 from async_after.losses import Pace
@@ -83,6 +83,28 @@ def test_settings_are_read_at_access() -> None:
         Client().get("/sync")
     Client().get("/sync")
     assert ear.heard == ["registered", "started", "ended"]
+
+
+def test_instruments_of_settings_that_are_no_more_hear_nothing() -> None:
+    """Not of callbacks either that no runner is asked for: they end before they begin."""
+    heard: list[str] = []
+
+    class Ear:
+        def registered(self, callback: Any) -> None:
+            heard.append("registered")
+
+        def started(self, callback: Any) -> None:
+            heard.append("started")
+
+        def ended(self, callback: Any) -> None:
+            heard.append("ended")
+
+    with override_settings(ASYNC_AFTER={"INSTRUMENTS": [Ear()]}), exchange_scope():
+        after_response(print)
+    assert heard == ["registered", "started", "ended"]
+    with exchange_scope():
+        assert after_response(print).cancel()
+    assert heard == ["registered", "started", "ended"]
 
 
 def test_settings_that_become_wrong_in_place() -> None:

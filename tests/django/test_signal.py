@@ -428,8 +428,9 @@ async def test_a_receiver_registers_more(connect: Any, way: Way) -> None:
     order: list[str] = []
 
     def hear(**kwargs: Any) -> None:
-        after_response(order.append, "later")
+        # First: a receiver is concurrent, and waits for nobody.
         order.append("receiver")
+        after_response(order.append, "later")
 
     connect(hear)
     await way("/sync")

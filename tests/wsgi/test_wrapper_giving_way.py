@@ -1,11 +1,13 @@
 """Lane "threads": callbacks begin 3 ms after ``close()``, so that the server comes first."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
 from async_after.wsgi import AfterResponseMiddleware
+from async_after.wsgi_lanes import _CONTROL_IS_BACK
 
 from .wsgi_client import Call, Environ, StartResponse, drain, new_runner
 
@@ -71,3 +73,40 @@ def test_one_that_gives_way_is_pending(runner: Runner) -> None:
         assert moments[-1] is is_cancelled
     assert len(ran) == moments.count(False)
     assert any(moments)
+
+
+def test_a_concurrent_one_that_comes_meanwhile_gives_way_too(runner: Runner) -> None:
+    """Promise 1: until control is back with the server of an app that has failed, none begins."""
+    began: list[float] = []
+    environs: list[Environ] = []
+
+    def begins() -> None:
+        began.append(time.monotonic())
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        environs.append(environ)
+        after_response(begins)
+        raise ValueError("this app always fails")
+
+    call = Call(AfterResponseMiddleware(app, runner=runner, lane="threads"))
+    before = time.monotonic()
+    with pytest.raises(ValueError, match="always fails"):
+        call.run()
+    after_response.using(request=environs[0], concurrent=True)(begins)
+    drain(runner)
+    assert len(began) == 2
+    assert min(began) - before > 0.9 * _CONTROL_IS_BACK
+
+
+def test_those_that_give_way_fill_no_runner_that_has_slots() -> None:
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        after_response.using(concurrent=True)(lambda: None)
+        start_response("200 OK", [])
+        return []
+
+    with new_runner(limit=10, pending_limit=1, overflow="raise") as runner:
+        for _ in range(20):
+            Call(AfterResponseMiddleware(app, runner=runner, lane="threads")).run()
+            Call(AfterResponseMiddleware(app, runner=runner, lane="threads")).run()
+            drain(runner)
+        assert runner.statistics().succeeded == 40
