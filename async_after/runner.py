@@ -90,7 +90,7 @@ class Runner:
         switching = SwitchInterval(lambda: self._bounds.switch_interval)
         self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads, switching)
         self.timers: Timers = Timers()
-        # Not those: they call handlers and instruments of the user's. It lingers
+        # Not those: they call handlers and instruments of the user's at length. It lingers
         # as long as requests come, as a new thread would cost each of them.
         self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
