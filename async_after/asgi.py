@@ -142,7 +142,7 @@ class _AsgiExchange(Exchange):
     def _forget(self) -> None:
         # The server's have its scope, with headers and query string (promise 15).
         self._receive, self._send = _disconnected, _too_late
-        self.request = self.response = None
+        self.request = self.response = None  # as super() does
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -72,14 +72,13 @@ class _Registrar:
     ) -> Callback[Any]:
         _, name = inspected(func, self._options.lane)
         name = self._options.name or name
-        bounds = conf.bounds()
+        conf.check()
         exchange = self._exchange or current_exchange.get()
         if exchange is None:
             _refuse_outside(name)
             async with exchange_scope() as scope:
                 return await self._aregister_on(scope, func, args, kwargs)
-        if (exchange.host.own_bounds or bounds).overflow == "raise":
-            exchange.host.refuse_overflow(name)
+        exchange.host.refuse_overflow(name)
         await exchange.host.wait_for_room()
         return await self._aregister_on(exchange, func, args, kwargs)
 

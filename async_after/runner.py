@@ -201,7 +201,6 @@ class Runner:
             self.room.refuse(name)
 
     async def wait_for_room(self) -> None:
-        self.refresh()
         await self.room.wait()
 
     def limit_waiting(self, exchange: Exchange) -> None:

@@ -16,6 +16,23 @@ from async_after.django import AfterResponseMiddleware
 from async_after.losses import Pace
 from tests.django.site import views
 
+
+class Ear:
+    """An instrument that keeps what it hears of."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def registered(self, callback: Any) -> None:
+        self.heard.append("registered")
+
+    def started(self, callback: Any) -> None:
+        self.heard.append("started")
+
+    def ended(self, callback: Any) -> None:
+        self.heard.append("ended")
+
+
 WRONG: list[tuple[Any, str]] = [
     ({"LIMT": 1}, r"unknown key 'LIMT'. The keys are: CLOSE_TIMEOUT, INSTRUMENTS, LIMIT"),
     ({"limit": 1}, "unknown key 'limit'.* Did you mean 'LIMIT'"),
@@ -60,19 +77,6 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_settings_are_read_at_access() -> None:
-    class Ear:
-        def __init__(self) -> None:
-            self.heard: list[str] = []
-
-        def registered(self, callback: Any) -> None:
-            self.heard.append("registered")
-
-        def started(self, callback: Any) -> None:
-            self.heard.append("started")
-
-        def ended(self, callback: Any) -> None:
-            self.heard.append("ended")
-
     ear = Ear()
     views.todo.append(lambda: None)
     Client().get("/sync")
@@ -87,24 +91,13 @@ def test_settings_are_read_at_access() -> None:
 
 def test_instruments_of_settings_that_are_no_more_hear_nothing() -> None:
     """Not of callbacks either that no runner is asked for: they end before they begin."""
-    heard: list[str] = []
-
-    class Ear:
-        def registered(self, callback: Any) -> None:
-            heard.append("registered")
-
-        def started(self, callback: Any) -> None:
-            heard.append("started")
-
-        def ended(self, callback: Any) -> None:
-            heard.append("ended")
-
-    with override_settings(ASYNC_AFTER={"INSTRUMENTS": [Ear()]}), exchange_scope():
+    ear = Ear()
+    with override_settings(ASYNC_AFTER={"INSTRUMENTS": [ear]}), exchange_scope():
         after_response(print)
-    assert heard == ["registered", "started", "ended"]
+    assert ear.heard == ["registered", "started", "ended"]
     with exchange_scope():
         assert after_response(print).cancel()
-    assert heard == ["registered", "started", "ended"]
+    assert ear.heard == ["registered", "started", "ended"]
 
 
 def test_settings_that_become_wrong_in_place() -> None:
