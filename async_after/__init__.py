@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .books import Statistics
     from .callback import Callback, CallbackNotRun, CallbackState
+    from .default import get_runner
     from .delivery import Delivery
     from .finding import NoActiveExchange
     from .instrumentation import Instrument
     from .outcome import Completion, Outcome
     from .registrar import aafter_response, after_response
     from .room import RunnerFull
-    from .runner import Runner, get_runner
+    from .runner import Runner
     from .scope import exchange_scope
 
 __all__ = [
@@ -53,7 +54,7 @@ _HOMES = {
     "aafter_response": "registrar",
     "after_response": "registrar",
     "exchange_scope": "scope",
-    "get_runner": "runner",
+    "get_runner": "default",
 }
 
 

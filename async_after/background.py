@@ -13,10 +13,10 @@ from typing import Any
 
 from . import greenlets, hubs
 from .callback import Callback
-from .instrumentation import log
+from .lane_base import UnitLike
 from .lanes import LoopLane, SlowStep
+from .logs import log
 from .sessions import SessionExecutor
-from .steps import UnitLike
 from .threads import WorkerPool
 
 

@@ -12,7 +12,6 @@ from .background import BackgroundLoop
 from .books import Books
 from .callback import Callback, CallbackState, Lane
 from .calling import run_in_thread
-from .conf import Bounds
 from .exchange import Exchange
 from .lanes import LoopLane
 from .reports import Reports
@@ -43,8 +42,6 @@ class Slots(Protocol):
     room: Room
     threads: "ThreadDispatcher"
 
-    @property
-    def own_bounds(self) -> Bounds | None: ...
     def dispatcher(self, loop: asyncio.AbstractEventLoop) -> "LoopDispatcher": ...
     def registered(self, callback: Callback[Any]) -> None: ...
     def started(self, callback: Callback[Any]) -> None: ...
@@ -67,7 +64,6 @@ class Dispatcher:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self.own_bounds: Bounds | None = slots.own_bounds
         self.admit: Callable[[Exchange, bool, bool], None] = slots.books.admit
         self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
             slots.books.move

@@ -16,7 +16,7 @@ from .callback import PENDING, Callback, CallbackState
 from .delivery import Delivery
 from .handing import Handing
 from .host import Host
-from .instrumentation import log
+from .logs import log
 from .outcome import Outcome
 from .registry import Registry
 from .waiting import Latch

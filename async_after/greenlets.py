@@ -11,7 +11,7 @@ from typing import Any
 from .callback import Callback, CallbackState, Lane
 from .exchange import Exchange
 from .hubs import Hub
-from .steps import UnitLike
+from .lane_base import UnitLike
 
 
 class Remote:

@@ -13,7 +13,7 @@ from itertools import chain
 from types import CoroutineType
 from typing import Any
 
-from . import conf, lifetime
+from . import lifetime
 from .callback import PENDING, RUNNING, SUCCEEDED, Callback, CallbackState, Lane
 from .host import Host
 from .outcome import Outcome
@@ -63,8 +63,7 @@ class Handing(Record):
                 registry.dormant += dormant
             if is_late:
                 self._see_late(registry, callback, is_ready=is_ready)
-        if (host.own_bounds or conf.checked[2]).instruments:
-            host.registered(callback)
+        host.registered(callback)
         if replaced is not None:
             self.settle(replaced, CallbackState.CANCELLED, expected=PENDING)
         if not is_late:

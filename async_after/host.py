@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from .callback import Callback, CallbackState
-from .conf import Bounds
 
 E = TypeVar("E", contravariant=True)
 
@@ -22,8 +21,6 @@ class Host(Protocol[E]):
     """Whether its callbacks need slots at all."""
     is_closing: bool
     """The runner is being closed for its exchanges too."""
-    own_bounds: Bounds | None
-    """Those of a runner of one's own; ``None``: what the settings say at the moment."""
     closes_with_runner: bool
     """Whether that is so for this exchange's own host, of which the runner does not know."""
 

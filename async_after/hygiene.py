@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from contextvars import Context, ContextVar
 from typing import Any
 
-from .instrumentation import log
+from .logs import log
 
 _is_configured = False
 """Settings that have been configured once stay so."""

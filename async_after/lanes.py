@@ -11,8 +11,9 @@ from typing import Any
 
 from . import calling, contexts, hygiene
 from .callback import Callback
+from .lane_base import UnitLike
 from .sessions import SessionExecutor
-from .steps import CANCELLED_TASK, CLOSED_LOOP, Steps, UnitLike
+from .steps import CANCELLED_TASK, CLOSED_LOOP, Steps
 
 SlowStep = Callable[[Callback[Any], float], None]
 
@@ -40,7 +41,7 @@ class InlineLane:
 
     # What ``Steps`` asks.
 
-    def forget(self, steps: Steps) -> None:
+    def forget(self, steps: Any) -> None:
         self._steps.discard(steps)
 
     def enter(self, callback: Callback[Any]) -> None:

@@ -44,9 +44,8 @@ class _Registrar:
         is_coroutine, name = inspected(func, options.lane)
         name = options.name or name
         settings = django_settings.namespace
-        bounds = conf.checked[2]
         if settings is None or settings.get("ASYNC_AFTER") is not conf.checked[0]:
-            bounds = conf.bounds()
+            conf.check()
         if exchange is None:
             if options.on_commit:
                 commits.refuse_async(name)
@@ -55,8 +54,7 @@ class _Registrar:
                 _refuse_outside(name)
                 with exchange_scope() as scope:
                     return self._register(func, args, kwargs, scope)
-            if (exchange.host.own_bounds or bounds).overflow == "raise":
-                exchange.host.refuse_overflow(name)
+            exchange.host.refuse_overflow(name)
         task = func, args, kwargs
         callback: Callback[Any] = Callback(exchange, name, options, is_coroutine, task)
         if interception.interceptors:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from .books import Books
 from .conf import Bounds
 from .exchange import Exchange, current_callback
-from .instrumentation import log
-from .losses import Later, Losses, Pace
+from .logs import Pace, log
+from .reports import Later, Losses
 from .waiting import Latch
 
 STALLED = 5.0

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from . import conf, lifetime
+from . import lifetime
 from .background import BackgroundLoop
 from .books import Books, Statistics
 from .callback import SUCCEEDED, Callback, CallbackState
 from .conf import Bounds, Overflow
 from .dispatch import Dispatcher, LoopDispatcher, ThreadDispatcher
 from .exchange import Exchange, current_callback, current_exchange
-from .instrumentation import Instrument, is_debug, log, log_ended, tell
+from .instrumentation import Instrument, log_ended, tell
 from .line import Line
-from .losses import Pace
+from .logs import is_debug
 from .reports import Reports
 from .room import FULL, Room
 from .shutdown import Shutdown
@@ -105,11 +105,6 @@ class Runner:
         self.threads: ThreadDispatcher = ThreadDispatcher(self)
         self._apps = 0
         self.shutdown: Shutdown = Shutdown(self)
-
-    @property
-    def own_bounds(self) -> Bounds | None:
-        """``None``: they are those of the settings."""
-        return self._bounds
 
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
@@ -196,7 +191,6 @@ class Runner:
         return self.line.lending(callback)
 
     def refuse_overflow(self, name: str) -> None:
-        self.refresh()
         if self._bounds.overflow == "raise":
             self.room.refuse(name)
 
@@ -223,7 +217,6 @@ class Runner:
     # What becomes of callbacks.
 
     def registered(self, callback: Callback[Any]) -> None:
-        self.refresh()
         if self._bounds.instruments:
             tell(self._bounds.instruments, "registered", callback)
 
@@ -313,46 +306,3 @@ class Runner:
                     " registered callbacks."
                 )
             exchange = exchange.parent
-
-
-class _DefaultRunner(Runner):
-    """The runner of the process: its bounds are the settings, at any time.
-
-    Wrong settings are refused where they enter, at start-up and where a
-    callback is registered. Should they become wrong while callbacks are under
-    way, those still run, within the last bounds that were right.
-    """
-
-    def __init__(self) -> None:
-        self._wrong_pace = Pace(1, 60.0)
-        super().__init__()
-        conf.followers.append(self._follow)
-        self._bounds = conf.checked[2]
-
-    def _follow(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-
-    @property
-    def own_bounds(self) -> None:
-        return None
-
-    def refresh(self) -> None:
-        try:
-            conf.bounds()
-        except Exception:
-            if self._wrong_pace.is_due():
-                message = "ASYNC_AFTER is wrong now: the last right settings are kept"
-                log("exception", "settings_wrong", message)
-
-
-_default: Runner | None = None
-
-
-def get_runner() -> Runner:
-    """The runner of this process, made when it is first asked for."""
-    global _default
-    if _default is None:
-        with lifetime.making:
-            if _default is None:
-                _default = _DefaultRunner()
-    return _default

@@ -2,9 +2,9 @@
 
 from types import TracebackType
 
+from .default import get_runner
 from .exchange import Exchange, current_exchange
 from .inline import InlineDispatcher
-from .runner import get_runner
 
 
 class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppress

@@ -16,8 +16,8 @@ from .books import Books, Statistics
 from .callback import Callback, CallbackState
 from .dispatch import Dispatcher, LoopDispatcher
 from .exchange import Exchange
-from .instrumentation import log
 from .line import Line
+from .logs import log
 from .reports import Reports
 from .room import Room
 from .threads import WorkerPool

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from . import lifetime
-from .instrumentation import log
+from .logs import log
 
 
 def drain_on_sigterm() -> bool:

@@ -6,15 +6,15 @@ and those behind it go on.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator
 from contextvars import Context
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import Any
 
 from .callback import SUCCEEDED, Callback, CallbackState, Lane
 from .calling import SKIPPED, call, settle
-from .exchange import Exchange
-from .instrumentation import log
+from .lane_base import LaneLike, UnitLike
+from .logs import log
 
 # A unit of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
@@ -22,54 +22,6 @@ _TURN = 0.001
 
 CLOSED_LOOP = "its event loop was closed"
 CANCELLED_TASK = "its task was cancelled from outside, as at the end of an event loop"
-
-
-class UnitLike(Protocol):
-    """What the runner has given a slot to, seen from a lane."""
-
-    exchange: Exchange
-
-    def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
-        """The next callback, RUNNING, if it belongs to one of these lanes."""
-
-    def follow(
-        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
-    ) -> Callback[Any] | None:
-        """``callback`` has returned ``result``: settle it, and take the next one;
-        ``None``, and nothing done, where that is not all there is to do."""
-
-    def drop(self, reason: str) -> None:
-        """Give up those that have not been taken."""
-
-    def advance(self) -> None:
-        """Go on with the next one, wherever it belongs, or give the slot back."""
-
-    def timeout_of(self, callback: Callback[Any]) -> float | None: ...
-
-
-class LaneLike(Protocol):
-    """What is done around the coroutine functions of a loop."""
-
-    loop: asyncio.AbstractEventLoop
-
-    def start(self, unit: UnitLike, callback: Callback[Any]) -> None: ...
-
-    def enter(self, callback: Callback[Any]) -> None:
-        """Prepare the callback's own context, from inside."""
-
-    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        """Clean up after it; what is left to be awaited, if anything."""
-
-    def lose(self, callback: Callback[Any]) -> None:
-        """The same for a loop that is closed."""
-
-    def forget(self, steps: "Steps") -> None: ...
-
-    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
-        """A step has held the loop for that long."""
-
-    def is_ending(self) -> bool:
-        """Whether the loop would run no new task, if one was cancelled from outside."""
 
 
 class Steps(Coroutine[Any, Any, None]):

@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from . import hubs, hygiene
-from .instrumentation import log
-from .losses import Pace
+from .logs import Pace, log
 from .switching import SwitchInterval
 
 Work = Callable[[], None]

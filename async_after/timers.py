@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from . import hubs
-from .instrumentation import log
+from .logs import log
 
 
 class Timers:

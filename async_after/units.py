@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from .callback import Callback, CallbackState, Lane
 from .exchange import Exchange
-from .instrumentation import log
 from .lanes import InlineLane
+from .logs import log
 from .waiting import Latch
 
 _LOOPS: tuple[Lane, ...] = ("loop", "background")

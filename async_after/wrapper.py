@@ -6,11 +6,12 @@ from typing import Generic, TypeVar
 
 from . import conf
 from .callback import Options
+from .default import get_runner
 from .exchange import Exchange
 from .kinds import inspected
 from .outcome import Outcome
 from .registrar import AfterResponseWithOutcome
-from .runner import Runner, get_runner
+from .runner import Runner
 
 App = TypeVar("App")
 

@@ -16,7 +16,7 @@ from .conf import WsgiLane
 from .dispatch import Dispatcher
 from .exchange import Exchange
 from .inline import InlineDispatcher
-from .instrumentation import log
+from .logs import log
 from .runner import Runner
 from .units import Alone, SingleUnit, Unit
 from .waiting import Latch

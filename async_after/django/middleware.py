@@ -17,11 +17,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .. import conf
+from ..default import get_runner
 from ..exchange import Exchange, current_exchange
 from ..finding import KEY, key_holder
-from ..runner import get_runner
 from ..wsgi_environ import WsgiExchange
-from .closing import Ending, hang_on
+from .closers import hang_on
+from .closing import Ending
 from .places import place_of
 from .signals import announce
 

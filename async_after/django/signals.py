@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 
 from ..callback import Options, name_of
 from ..exchange import Exchange
-from ..instrumentation import log
+from ..logs import log
 from ..outcome import Outcome
 from ..registrar import AfterResponseWithOutcome
 

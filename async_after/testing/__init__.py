@@ -7,12 +7,12 @@ innermost counts. Importing this loads no Django.
 """
 
 from .capturing import (
-    AfterResponseTestMixin,
     CapturedCallback,
     capture_after_response,
     suppress_after_response,
 )
 from .raising import raise_callback_errors
+from .testcase import AfterResponseTestMixin
 
 __all__ = [
     "AfterResponseTestMixin",

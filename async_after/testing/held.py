@@ -13,11 +13,12 @@ from typing import Any, cast
 
 from ..callback import Callback, CallbackState
 from ..contexts import ThreadSensitivity
+from ..default import get_runner
 from ..delivery import Delivery, Wait
 from ..dispatch import Dispatcher
 from ..exchange import Exchange, current_exchange
 from ..inline import InlineDispatcher
-from ..runner import Runner, get_runner
+from ..runner import Runner
 from ..units import SingleUnit
 from ..watching import DELIVERY_TIMEOUT
 

@@ -9,7 +9,7 @@ import pytest
 from django.test import override_settings
 
 from async_after import exchange_scope, get_runner, reports
-from async_after.instrumentation import logger
+from async_after.logs import logger
 from async_after.registrar import after_response
 
 from ..core.conftest import DEADLINE, loop_exchange, responding
