@@ -9,17 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .books import Statistics
-    from .callback import Callback, CallbackNotRun, CallbackState
-    from .default import get_runner
     from .delivery import Delivery
-    from .finding import NoActiveExchange
+    from .exchange import (
+        Callback,
+        CallbackNotRun,
+        CallbackState,
+        Completion,
+        NoActiveExchange,
+        Outcome,
+    )
     from .instrumentation import Instrument
-    from .outcome import Completion, Outcome
-    from .registrar import aafter_response, after_response
-    from .room import RunnerFull
-    from .runner import Runner
-    from .scope import exchange_scope
+    from .registration import aafter_response, after_response, exchange_scope
+    from .runner import Runner, RunnerFull, Statistics, get_runner
 
 __all__ = [
     "Callback",
@@ -40,21 +41,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Callback": "callback",
-    "CallbackNotRun": "callback",
-    "CallbackState": "callback",
-    "Completion": "outcome",
+    "Callback": "exchange",
+    "CallbackNotRun": "exchange",
+    "CallbackState": "exchange",
+    "Completion": "exchange",
     "Delivery": "delivery",
     "Instrument": "instrumentation",
-    "NoActiveExchange": "finding",
-    "Outcome": "outcome",
+    "NoActiveExchange": "exchange",
+    "Outcome": "exchange",
     "Runner": "runner",
-    "RunnerFull": "room",
-    "Statistics": "books",
-    "aafter_response": "registrar",
-    "after_response": "registrar",
-    "exchange_scope": "scope",
-    "get_runner": "default",
+    "RunnerFull": "runner",
+    "Statistics": "runner",
+    "aafter_response": "registration",
+    "after_response": "registration",
+    "exchange_scope": "registration",
+    "get_runner": "runner",
 }
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from . import django_settings
 from .instrumentation import Instrument
+from .runtime import django_settings
 
 Overflow = Literal["wait", "drop", "raise"]
 WsgiLane = Literal["threads", "inline"]

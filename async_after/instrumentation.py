@@ -11,8 +11,8 @@ too (logging's ``extra``), for handlers that write JSON and filters that count.
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from .callback import Callback, CallbackState
-from .logs import log, pass_on
+from .exchange import Callback, CallbackState
+from .runtime import log, pass_on
 
 
 @runtime_checkable

@@ -5,13 +5,9 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from . import conf
-from .callback import Options
-from .default import get_runner
-from .exchange import Exchange
-from .kinds import inspected
-from .outcome import Outcome
-from .registrar import AfterResponseWithOutcome
-from .runner import Runner
+from .exchange import Exchange, Options, Outcome
+from .registration import AfterResponseWithOutcome, inspected
+from .runner import Runner, get_runner
 
 App = TypeVar("App")
 

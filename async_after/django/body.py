@@ -7,7 +7,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from ..exchange import Exchange, current_exchange
-from .closing import Ending
+from .ending import Ending
 
 
 class Body:

@@ -8,11 +8,10 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 
-from .. import hubs
 from ..exchange import current_exchange
-from ..logs import log
+from ..runtime import greenlets, log
 from .body import AsyncBody, Body, SyncBody, one_by_one
-from .closing import Ending
+from .ending import Ending
 
 
 def hang_on(response: HttpResponseBase, ending: Ending, *, is_file_left_alone: bool) -> None:
@@ -132,6 +131,6 @@ class _End(_Closer):
                 self._ending.exchange.disconnect()
             # In a thread that holds no lock of ours: the one where the
             # garbage collector runs may.
-            hubs.start_thread(self._ending.end_detached)
+            greenlets.start_thread(self._ending.end_detached)
         except Exception:  # the interpreter or the loop is gone
             pass

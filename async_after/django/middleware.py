@@ -17,13 +17,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .. import conf
-from ..default import get_runner
-from ..exchange import Exchange, current_exchange
-from ..finding import KEY, key_holder
-from ..wsgi_environ import WsgiExchange
+from ..exchange import KEY, Exchange, current_exchange, key_holder
+from ..runner import get_runner
+from ..wsgi.environ import WsgiExchange
 from .closers import hang_on
-from .closing import Ending
-from .places import place_of
+from .ending import Ending
+from .handlers import place_of
 from .signals import announce
 
 

@@ -14,11 +14,9 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from ..callback import Options, name_of
-from ..exchange import Exchange
-from ..logs import log
-from ..outcome import Outcome
-from ..registrar import AfterResponseWithOutcome
+from ..exchange import Exchange, Options, Outcome, name_of
+from ..registration import AfterResponseWithOutcome
+from ..runtime import log
 
 response_finished: Signal = Signal()
 """Sent after the response of each request that passes the Django middleware.

@@ -6,12 +6,8 @@ test client and with servers in threads. Of blocks inside each other the
 innermost counts. Importing this loads no Django.
 """
 
-from .capturing import (
-    CapturedCallback,
-    capture_after_response,
-    suppress_after_response,
-)
-from .raising import raise_callback_errors
+from .capture import CapturedCallback, capture_after_response, suppress_after_response
+from .errors import raise_callback_errors
 from .testcase import AfterResponseTestMixin
 
 __all__ = [

@@ -5,8 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from .. import interception
-from ..interception import Interceptor
+from ..registration import Interceptor, interception
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from . import raising
-from .capturing import capture_after_response, suppress_after_response
-from .raising import raise_callback_errors
+from . import errors
+from .capture import capture_after_response, suppress_after_response
+from .errors import raise_callback_errors
 
 if TYPE_CHECKING:
     _TestCase = unittest.TestCase
@@ -36,7 +36,7 @@ class AfterResponseTestMixin(_TestCase):
         return suppress_after_response()
 
     @classmethod
-    def raiseCallbackErrors(cls, *, timeout: float = 5.0) -> raising.raise_callback_errors:  # noqa: N802
+    def raiseCallbackErrors(cls, *, timeout: float = 5.0) -> errors.raise_callback_errors:  # noqa: N802
         """``raise_callback_errors``; it replaces the one around the test method."""
         return raise_callback_errors(timeout=timeout)
 

@@ -12,9 +12,8 @@ from asgiref.local import Local
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.exchange import Exchange, current_exchange
-from async_after.finding import KEY
-from async_after.threads import Worker
+from async_after.exchange import KEY, Exchange, current_exchange
+from async_after.lanes import Worker
 
 from .conftest import (
     DEADLINE,

@@ -12,9 +12,8 @@ import pytest
 
 from async_after import Callback, CallbackState, Outcome, Runner, after_response
 from async_after.delivery import Connection, Delivery
-from async_after.dispatch import Dispatcher
-from async_after.exchange import Exchange
-from async_after.outcome import Completion
+from async_after.exchange import Completion, Exchange
+from async_after.runner import Dispatcher
 
 from .conftest import DEADLINE, MakeRunner, entered, finish, gone, loop_exchange, own_threads
 

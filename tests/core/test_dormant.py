@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Outcome, Runner, after_response
-from async_after.callback import Options, Task
 from async_after.delivery import Connection, Delivery
-from async_after.exchange import Exchange
-from async_after.finding import KEY
+from async_after.exchange import KEY, Exchange, Options
+from async_after.exchange.callback import Task
 
 from .conftest import (
     DEADLINE,

@@ -14,8 +14,8 @@ from hypothesis.stateful import (
 )
 
 from async_after import Callback, CallbackState
-from async_after.callback import Options, Task
-from async_after.exchange import Exchange
+from async_after.exchange import Exchange, Options
+from async_after.exchange.callback import Task
 
 from .conftest import RecordingHost
 

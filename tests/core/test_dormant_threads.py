@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.exchange import Exchange
-from async_after.finding import KEY
-from async_after.inline import InlineDispatcher
-from async_after.wsgi_lanes import InServer
+from async_after.exchange import KEY, Exchange
+from async_after.runner import InlineDispatcher
+from async_after.wsgi.lanes import InServer
 
 from .conftest import DEADLINE, MakeRunner, finish, free, loop_exchange, thread_exchange
 from .test_dormant import dormant, over

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Completion
-from async_after.callback import Options
-from async_after.exchange import Exchange
+from async_after.exchange import Exchange, Options
 
 from .conftest import RecordingHost
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, after_response
-from async_after.exchange import Exchange
-from async_after.finding import KEY
+from async_after.exchange import KEY, Exchange
 
 from .conftest import DEADLINE, MakeRunner, free, thread_exchange
 

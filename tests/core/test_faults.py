@@ -7,13 +7,7 @@ from typing import Any
 import pytest
 from asgiref.sync import markcoroutinefunction
 
-from async_after import (
-    Callback,
-    CallbackState,
-    Outcome,
-    Runner,
-    after_response,
-)
+from async_after import Callback, CallbackState, Outcome, Runner, after_response
 
 from .conftest import (
     DEADLINE,

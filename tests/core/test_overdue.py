@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from async_after import Callback, CallbackState, Runner, after_response, reports
+from async_after import Callback, CallbackState, Runner, after_response
+from async_after.runner import reports
 
 from .conftest import (
     DEADLINE,

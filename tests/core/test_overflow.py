@@ -22,7 +22,7 @@ from async_after import (
 )
 from async_after.asgi import AfterResponseMiddleware
 from async_after.exchange import Exchange
-from async_after.room import FULL
+from async_after.runner.overflow import FULL
 
 from .conftest import (
     DEADLINE,

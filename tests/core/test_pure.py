@@ -61,7 +61,9 @@ def test_imports_point_down() -> None:
 
 def test_each_promise_has_an_owner() -> None:
     numbers: dict[int, list[str]] = {}
-    modules = [module.name for module in pkgutil.iter_modules(async_after.__path__, "async_after.")]
+    modules = [
+        module.name for module in pkgutil.walk_packages(async_after.__path__, "async_after.")
+    ]
     for name in ["async_after", *modules]:
         head = importlib.import_module(name).__doc__ or ""
         for number in re.findall(r"^Promise (\d+), \w+: ", head, flags=re.MULTILINE):

@@ -18,8 +18,7 @@ from async_after import (
     aafter_response,
     after_response,
 )
-from async_after.exchange import Exchange
-from async_after.finding import KEY
+from async_after.exchange import KEY, Exchange
 
 from .conftest import (
     DEADLINE,

@@ -7,7 +7,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from async_after import CallbackState, Runner, after_response, exchange_scope
-from async_after.dispatch import Dispatcher
+from async_after.runner import Dispatcher
 
 from .conftest import (
     DEADLINE,

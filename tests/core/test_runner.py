@@ -8,8 +8,8 @@ import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
 from async_after.exchange import Exchange
-from async_after.inline import InlineDispatcher
 from async_after.instrumentation import Instrument
+from async_after.runner import InlineDispatcher
 
 from .conftest import (
     DEADLINE,

@@ -20,9 +20,9 @@ from async_after import (
     aafter_response,
     after_response,
     exchange_scope,
-    interception,
 )
 from async_after.asgi import AfterResponseMiddleware
+from async_after.registration import interception
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,

@@ -16,8 +16,8 @@ from async_after import (
     after_response,
     exchange_scope,
     get_runner,
-    interception,
 )
+from async_after.registration import interception
 from async_after.testing import CapturedCallback, capture_after_response
 
 from .conftest import DEADLINE, entered, finish, thread_exchange
@@ -342,7 +342,7 @@ def test_a_response_that_ends_a_moment_later_is_waited_for(runner: Runner) -> No
 def test_a_response_that_does_not_end_is_named(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("async_after.testing.held.END_TIMEOUT", 0.1)
+    monkeypatch.setattr("async_after.testing.execution.END_TIMEOUT", 0.1)
     exchange = thread_exchange(runner)
     with (
         pytest.raises(RuntimeError, match=r"GET /x .* did not end within 0\.1 s") as caught,

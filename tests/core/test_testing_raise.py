@@ -14,8 +14,8 @@ from async_after import (
     after_response,
     exchange_scope,
     get_runner,
-    interception,
 )
+from async_after.registration import interception
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,

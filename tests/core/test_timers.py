@@ -4,7 +4,7 @@ import threading
 import time
 import weakref
 
-from async_after.timers import Timers
+from async_after.runtime import Timers
 
 from .conftest import DEADLINE
 

@@ -12,7 +12,7 @@ from django.test import Client, RequestFactory, override_settings
 
 from async_after import CallbackState, get_runner
 from async_after.django import AfterResponseMiddleware
-from async_after.django.closing import Nothing
+from async_after.django.closers import Nothing
 from tests.django.site import views
 
 OURS = "async_after.django.AfterResponseMiddleware"

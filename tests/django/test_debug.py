@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from async_after import exchange_scope, get_runner, reports
-from async_after.logs import logger
-from async_after.registrar import after_response
+from async_after import exchange_scope, get_runner
+from async_after.registration import after_response
+from async_after.runner import reports
+from async_after.runtime.logging import logger
 
 from ..core.conftest import DEADLINE, loop_exchange, responding
 

@@ -13,7 +13,7 @@ from django.test import Client, override_settings
 from async_after import CallbackState, NoActiveExchange, after_response, exchange_scope, get_runner
 from async_after.asgi import AfterResponseMiddleware as ASGIMiddleware
 from async_after.django import AfterResponseMiddleware
-from async_after.logs import Pace
+from async_after.runtime import Pace
 from tests.django.site import views
 
 

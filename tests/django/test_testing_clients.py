@@ -19,14 +19,9 @@ from django.test import (
 )
 from django.urls import path
 
-from async_after import (
-    CallbackState,
-    Outcome,
-    aafter_response,
-    after_response,
-    interception,
-)
+from async_after import CallbackState, Outcome, aafter_response, after_response
 from async_after.asgi import AfterResponseMiddleware
+from async_after.registration import interception
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,
@@ -308,7 +303,7 @@ async def test_an_async_stream_that_is_read_inside_the_block() -> None:
 
 
 def test_a_stream_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("async_after.testing.held.END_TIMEOUT", 0.1)
+    monkeypatch.setattr("async_after.testing.execution.END_TIMEOUT", 0.1)
     views.todo.append(ran.append)
     with (  # noqa: PT012
         pytest.raises(RuntimeError, match="read a streamed response to its end"),

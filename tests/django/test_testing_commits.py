@@ -9,14 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import TestCase, TransactionTestCase, override_settings
 from django.urls import path
 
-from async_after import (
-    Callback,
-    CallbackState,
-    aafter_response,
-    after_response,
-    exchange_scope,
-    interception,
-)
+from async_after import Callback, CallbackState, aafter_response, after_response, exchange_scope
+from async_after.registration import interception
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,

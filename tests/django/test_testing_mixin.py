@@ -10,7 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 from django.urls import path
 
-from async_after import CallbackState, after_response, exchange_scope, interception
+from async_after import CallbackState, after_response, exchange_scope
+from async_after.registration import interception
 from async_after.testing import AfterResponseTestMixin, raise_callback_errors
 
 ran: list[int] = []

@@ -20,8 +20,7 @@ from async_after import (
     after_response,
 )
 from async_after.asgi import AfterResponseMiddleware
-from async_after.exchange import current_exchange
-from async_after.finding import KEY
+from async_after.exchange import KEY, current_exchange
 
 from .inprocess import (
     DEADLINE,

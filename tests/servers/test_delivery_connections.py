@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from async_after import Completion, after_response, probes
-from async_after.delivery import Delivery
+from async_after import Completion, after_response
+from async_after.delivery import Delivery, probes
 
 from .delivery.here import DEADLINE, Here, page
 from .delivery.peer import Peer, request

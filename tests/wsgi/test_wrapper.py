@@ -11,8 +11,7 @@ from wsgiref.validate import validator
 import pytest
 
 from async_after import Runner, after_response
-from async_after.exchange import current_exchange
-from async_after.finding import KEY
+from async_after.exchange import KEY, current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import (

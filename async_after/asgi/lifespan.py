@@ -1,0 +1,93 @@
+"""The lifespan of an ASGI app: the runner starts and ends with it.
+
+Promise 10, drained: before the shutdown is passed on, while what the app opened is still open.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..runner import Runner
+from .exchange import Message, Receive, Scope, Send
+
+
+class Lifespan:
+    """The lifespan of one app: the runner starts and ends with it.
+
+    An app that returns, or raises before its first ``receive()``, does not
+    speak lifespan (Django), and is answered for. For one that does, the
+    runner is drained before the shutdown is passed on, while what the app
+    opened is still open.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Any, Any, Any], Awaitable[object]],
+        runner: Runner,
+        release: Callable[[asyncio.AbstractEventLoop | None], None],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """``release``: is told of the loop whose server will tell us of its shutdown,
+        and of ``None`` when it does not (any more)."""
+        self._app = app
+        self._runner = runner
+        self._release = release
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._has_received = False
+        self._is_attached = False
+        self._has_answered = False
+        self._is_shutting_down = False
+
+    async def run(self) -> None:
+        try:
+            try:
+                await self._app(self._scope, self.receive, self.send)
+            except Exception:
+                if self._has_received:
+                    raise
+            if not self._has_answered:
+                if not self._has_received:
+                    await self.receive()
+                await self.send({"type": "lifespan.startup.complete"})
+            if self._is_attached:
+                if not self._is_shutting_down:
+                    await self.receive()
+                await self._send({"type": "lifespan.shutdown.complete"})
+        finally:
+            self._leave()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._has_received = True
+        if message["type"] == "lifespan.startup":
+            if not self._is_attached:
+                self._is_attached = True
+                self._runner.attach()
+                self._release(None)
+        elif message["type"] == "lifespan.shutdown":
+            self._is_shutting_down = True
+            if self._leave():
+                await self._runner.aclose()
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "lifespan.startup.complete":
+            self._has_answered = True
+            self._release(asyncio.get_running_loop())
+        elif kind == "lifespan.startup.failed":
+            self._has_answered = True
+            self._leave()
+        await self._send(message)
+
+    def _leave(self) -> bool:
+        """This app uses the runner no more; whether no other one does."""
+        self._release(None)
+        if not self._is_attached:
+            return False
+        self._is_attached = False
+        return self._runner.detach()

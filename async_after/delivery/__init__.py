@@ -1,0 +1,5 @@
+"""How far the bytes of a response got: the levels, and one probe for each server."""
+
+from .levels import Connection, Delivery, Noted, Wait, level_of, pauses
+
+__all__ = ["Connection", "Delivery", "Noted", "Wait", "level_of", "pauses"]

@@ -1,0 +1,249 @@
+"""What is known of one response, from the five events that an adapter sees.
+
+It becomes the outcome when the exchange has ended. Promise 1, never_before:
+here it is decided when a response is complete.
+"""
+
+import time
+import traceback
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from ..delivery import Connection, Delivery
+from .outcome import Completion, Outcome, on_one_line
+
+# RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
+_BODILESS = frozenset({204, 304})
+
+_CONTENT_LENGTH = (b"content-length", "content-length")
+
+_monotonic = time.monotonic
+
+
+class Record:
+    """The response so far, as part of an ``Exchange``, which makes it.
+
+    Every request has one: it keeps what it is given as it is, and works the
+    outcome out only when somebody asks for it.
+    """
+
+    __slots__ = (
+        "_began",
+        "_first_byte_at",
+        "_has_trailers",
+        "_headers",
+        "_is_complete",
+        "_is_disconnected",
+        "_is_ended",
+        "_is_last_offered",
+        "_last_at",
+        "body_bytes",
+        "error",
+        "method",
+        "path",
+        "status",
+    )
+
+    method: str | None
+    path: str | None
+    status: int | None
+    error: BaseException | None
+    body_bytes: int | None
+    _began: float
+    _first_byte_at: float | None
+    _last_at: float | None
+    _headers: Iterable[tuple[bytes, bytes]]
+    _has_trailers: bool
+    _is_last_offered: bool
+    _is_complete: bool
+    _is_disconnected: bool
+    _is_ended: bool
+
+    # The events. What comes after the end changes nothing (promise 7).
+
+    def start(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], trailers: bool = False
+    ) -> None:
+        """The server accepted the response start."""
+        if not self._is_ended:
+            self.status = status
+            self._headers = headers
+            self._has_trailers = trailers
+            self._last_at = _monotonic()
+
+    def offer(self, size: int, last: bool) -> bool:
+        """A body message is about to be passed to the server: does it complete the response?
+
+        From here on a disconnect does not count: servers report one as soon
+        as they have the last message.
+        """
+        if last:
+            completes = not self._has_trailers
+        else:
+            length = self._announced_length()
+            completes = length is not None and (self.body_bytes or 0) + size >= length
+        if completes:
+            self._is_last_offered = True
+        return completes
+
+    def offer_last(self) -> None:
+        """The last message of the response, no body, is about to be passed to the server."""
+        self._is_last_offered = True
+
+    def body(self, size: int | None, completes: bool) -> None:
+        """The server accepted a body message of ``size`` bytes (``None``: unknown)."""
+        if self._is_ended:
+            return
+        self._last_at = now = _monotonic()
+        if self._first_byte_at is None:
+            self._first_byte_at = now
+        if size is None or self.body_bytes is None:
+            self.body_bytes = None
+        else:
+            self.body_bytes += size
+        if completes:
+            self._is_last_offered = self._is_complete = True
+
+    def complete(self) -> None:
+        """The server accepted the last message of the response, and it was no body."""
+        if not self._is_ended:
+            self._last_at = _monotonic()
+            self._is_last_offered = self._is_complete = True
+
+    def disconnect(self) -> None:
+        """The server reported the client gone."""
+        if not self._is_last_offered and not self._is_ended:
+            self._is_disconnected = True
+
+    def refuse(self, error: BaseException) -> None:
+        """The server raised this when it was given a message: does it say that the
+        client is gone (ASGI, HTTP "Disconnected client": ``OSError``)?"""
+        if _is_of_socket(error) and not self._is_complete and not self._is_ended:
+            self._is_disconnected = True
+
+    def _close(self, error: BaseException | None) -> None:
+        """The end, of a response that may not be complete."""
+        if error is not None:
+            self.error = error
+        if not self._is_complete and not self._is_disconnected:
+            self._is_complete = self.has_all_bytes()
+        if self._last_at is None:
+            self._last_at = _monotonic()
+
+    @property
+    def has_trailers(self) -> bool:
+        """Whether the response start has announced trailers."""
+        return self._has_trailers
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the server has accepted the last message."""
+        return self._is_complete
+
+    @property
+    def has_body_begun(self) -> bool:
+        """Whether the server has accepted a body message."""
+        return self._first_byte_at is not None
+
+    @property
+    def is_ended(self) -> bool:
+        return self._is_ended
+
+    # Content-Length.
+
+    def _announced_length(self) -> int | None:
+        """Content-Length, where reaching it completes the response (promise 1).
+
+        granian sends ``http.disconnect`` there and Django then stops: the
+        last message never comes though the client has everything.
+        """
+        if not self._has_trailers and not self.is_bodiless:
+            for name, value in self._headers:
+                if name.lower() in _CONTENT_LENGTH and value.strip().isdigit():
+                    return int(value)
+        return None
+
+    @property
+    def is_bodiless(self) -> bool:
+        """Whether this response has no body, whatever its headers say."""
+        return self.method == "HEAD" or self.status in _BODILESS
+
+    def has_all_bytes(self) -> bool:
+        """Whether the server has accepted as many bytes as Content-Length announced."""
+        if self.status is None or self.body_bytes is None:
+            return False
+        length = self._announced_length()
+        return length is not None and self.body_bytes >= length
+
+    # The outcome.
+
+    def _connection(self) -> Connection | None:
+        """What carries the response, where the server shows that."""
+        return None
+
+    def _seal(self) -> Outcome:
+        delivery, connection = Delivery.NONE, None
+        # A server may accept, and discard, what comes after the client has left.
+        if self._is_disconnected:
+            completion = Completion.DISCONNECTED
+        elif self._is_complete:
+            completion = Completion.SENT
+            if self.status is not None:
+                delivery, connection = Delivery.HANDED, self._connection()
+        else:
+            completion = Completion.FAILED
+        if connection is not None:
+            delivery, may_rise = connection.look()
+            if delivery is Delivery.NONE:
+                # It reports that to nobody who does not ask.
+                completion = Completion.DISCONNECTED
+            if not may_rise:
+                connection = None
+        began, first, last = self._began, self._first_byte_at, self._last_at
+        assert last is not None, "sealed before its end"
+        return Outcome(
+            completion=completion,
+            status=self.status,
+            headers=tuple((_text(name).lower(), _text(value)) for name, value in self._headers),
+            body_bytes=0 if self.is_bodiless else self.body_bytes,
+            error=self.error,
+            method=self.method,
+            path=self.path,
+            started_at=datetime.fromtimestamp(time.time() - (_monotonic() - began), UTC),
+            time_to_first_byte=None if first is None else first - began,
+            duration=last - began,
+            delivery=delivery,
+            connection=connection,
+        )
+
+    def label(self) -> str:
+        """Method, path and status: all that a log line says of an exchange."""
+        if self.method is None and self.path is None:
+            return "exchange_scope()"
+        status = "no response" if self.status is None else self.status
+        return f"{self.method} {on_one_line(self.path)} ({status})"
+
+    def values(self) -> dict[str, object]:
+        """The same by name."""
+        return {"method": self.method, "path": on_one_line(self.path), "status": self.status}
+
+
+def _is_of_socket(error: BaseException) -> bool:
+    """Whether it is an ``OSError``, or what the server has made of one.
+
+    gunicorn's HTTP/2 raises its own ``HTTP2ConnectionError``. What the app was
+    handling when it called the server is the context of an error too, but
+    none of the frames that the error has passed has caught it.
+    """
+    if isinstance(error, OSError):
+        return True
+    origin = error.__context__
+    if not isinstance(origin, OSError) or origin.__traceback__ is None:
+        return False
+    caught_in = origin.__traceback__.tb_frame
+    return any(frame is caught_in for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _text(header: bytes | str) -> str:
+    # Some servers take strings too (uvicorn with h11).
+    return header if isinstance(header, str) else bytes(header).decode("latin-1")

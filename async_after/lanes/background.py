@@ -1,0 +1,127 @@
+"""The background lane: one event loop in a thread of the runner's own.
+
+Not even a coroutine function that blocks holds a request up there. Callbacks
+of exchanges without a loop (WSGI) run there too: it lives across requests, so
+that what is bound to a loop, an async client say, can be kept.
+"""
+
+import _thread
+import asyncio
+import functools
+import threading
+from typing import Any
+
+from ..exchange import Callback
+from ..runtime import greenlets, log
+from . import native
+from .base import UnitLike
+from .event_loop import LoopLane, SlowStep
+from .thread_sensitive import SessionExecutor
+from .threads import WorkerPool
+
+
+class BackgroundLoop:
+    """Started by the first callback; ``close`` ends it, and the next one starts another."""
+
+    def __init__(self, pool: WorkerPool, slow_step: SlowStep | None = None) -> None:
+        self._pool = pool
+        self._slow_step = slow_step
+        self._lock = threading.Lock()
+        self._lane: LoopLane | None = None
+
+    def start(self, unit: UnitLike, callback: Callback[Any]) -> bool:
+        """Start it there; ``False`` if that cannot be done, and it is settled."""
+        if greenlets.go_home(functools.partial(self._start_or_advance, unit, callback)):
+            return True
+        with self._lock:
+            lane = self._lane
+            if lane is None:
+                lane = self._lane = self._open()
+        hub = greenlets.home()
+        if hub is None:
+            return lane.start_from_anywhere(unit, callback)
+        remote = native.Remote(unit, hub)
+        is_started = lane.start_from_anywhere(remote, callback)
+        if not is_started:
+            remote.tell()
+        return is_started
+
+    def _start_or_advance(self, unit: UnitLike, callback: Callback[Any]) -> None:
+        if not self.start(unit, callback):
+            unit.advance()
+
+    def is_here(self) -> bool:
+        """Whether this is called in its thread, which must not be blocked."""
+        lane = self._lane
+        try:
+            return lane is not None and asyncio.get_running_loop() is lane.loop
+        except RuntimeError:
+            return False
+
+    def close(self) -> None:
+        with self._lock:
+            lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.loop.call_soon_threadsafe(lane.loop.stop)
+
+    def _open(self) -> LoopLane:
+        if greenlets.is_patched():
+            return self._open_natively()
+        lane = _BackgroundLane(
+            asyncio.new_event_loop(), SessionExecutor(self._pool), self._slow_step
+        )
+        thread = threading.Thread(
+            target=_serve, args=(lane,), name="async_after background loop", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more, or the interpreter is at its end
+            lane.loop.close()
+            raise
+        return lane
+
+    def _open_natively(self) -> LoopLane:
+        sessions = SessionExecutor(self._pool)
+        made: list[LoopLane] = []
+        is_made = greenlets.native_lock()
+        is_made.acquire()
+
+        def serve() -> None:
+            made.append(_BackgroundLane(greenlets.NativeLoop(), sessions, self._slow_step))
+            is_made.release()
+            _serve(made[0])
+
+        greenlets.start_native_thread(serve)
+        is_made.acquire()
+        return made[0]
+
+
+class _BackgroundLane(LoopLane):
+    def is_ending(self) -> bool:
+        # It ends when nothing is left; a lonely task that is cancelled says nothing.
+        return False
+
+
+def _serve(lane: LoopLane) -> None:
+    loop = lane.loop
+    try:
+        # Its end is that of asyncio.run, whose loop cannot be had before it runs.
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.get_loop()
+            _run_forever(loop)
+    except RuntimeError:  # at interpreter exit it may not start the thread that ends its executor
+        loop.close()
+    finally:
+        lane.abandon()
+
+
+def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except KeyboardInterrupt:
+            _thread.interrupt_main()
+        except BaseException:  # a SystemExit in a task that a callback has made, say
+            message = "something broke out of the background loop, which goes on"
+            log("exception", "internal_error", message)

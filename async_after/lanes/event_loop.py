@@ -1,0 +1,154 @@
+"""Where coroutine functions run: as tasks of an event loop.
+
+(The other lane, worker threads, is ``threads.py``.) Promise 4,
+never_cancelled_by_the_client: no server and no framework knows of these tasks.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from ..exchange import Callback
+from . import cleanup, contexts, invoke
+from .base import UnitLike
+from .task import CANCELLED_TASK, CLOSED_LOOP, Steps
+from .thread_sensitive import SessionExecutor
+
+SlowStep = Callable[[Callback[Any], float], None]
+
+
+class InlineLane:
+    """Awaits coroutine functions for somebody who waits for their end, a test
+    client say. Connections and caches are the caller's: nothing is closed."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sensitivity: contexts.ThreadSensitivity | None = None,
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop = loop
+        self._sensitivity = sensitivity or contexts.ThreadSensitivity()
+        # Referenced until their end: asyncio itself does not (create_task).
+        self._steps: set[Steps] = set()
+
+    def start(self, unit: UnitLike, callback: Callback[Any]) -> None:
+        """Start it, and those behind it. In the loop's thread only."""
+        if callback.done():  # dropped on its way
+            unit.advance()
+        else:
+            self._steps.add(Steps(self, unit, callback))
+
+    # What ``Steps`` asks.
+
+    def forget(self, steps: Any) -> None:
+        self._steps.discard(steps)
+
+    def enter(self, callback: Callback[Any]) -> None:
+        invoke.enter(callback)
+        self._sensitivity.apply()
+
+    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
+        return None
+
+    def lose(self, callback: Callback[Any]) -> None:
+        pass
+
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
+        pass
+
+    def is_ending(self) -> bool:
+        return False
+
+
+class LoopLane(InlineLane):
+    """Runs coroutine functions on an event loop that goes on, each with caches
+    of its own, and with a worker for its thread-sensitive calls.
+
+    ``slow_step``: is told of each long step, as the loop could do nothing else.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sessions: SessionExecutor,
+        slow_step: SlowStep | None = None,
+    ) -> None:
+        self._sessions = sessions
+        thread_sensitive = contexts.thread_sensitive_context(self._sessions)
+        super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
+        self._coming: dict[Callback[Any], UnitLike] = {}
+        self._slow_step = slow_step
+        self._is_abandoned = False
+        self._is_at_end = False
+
+    def start_from_anywhere(self, unit: UnitLike, callback: Callback[Any]) -> bool:
+        """Start it from any thread; ``False`` if the loop is closed, and it is settled."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self.loop and self._is_at_end:
+            unit.exchange.drop(callback, CANCELLED_TASK)
+            return False
+        if here is self.loop:
+            self.start(unit, callback)
+            return True
+        self._coming[callback] = unit
+        try:
+            if not self._is_abandoned:
+                self.loop.call_soon_threadsafe(self._start_coming, unit, callback)
+                return True
+        except RuntimeError:
+            pass
+        if self._coming.pop(callback, None) is None:
+            return True  # abandon() was faster, and has accounted for it
+        unit.exchange.drop(callback, CLOSED_LOOP)
+        return False
+
+    def _start_coming(self, unit: UnitLike, callback: Callback[Any]) -> None:
+        if self._coming.pop(callback, None) is not None:
+            self.start(unit, callback)
+
+    def abandon(self) -> None:
+        """The loop is at its end: what it had not ended is lost, and accounted for."""
+        self._is_abandoned = True
+        for steps in [*self._steps]:
+            steps.close()
+        while self._coming:
+            try:
+                callback, unit = self._coming.popitem()
+            except KeyError:  # another thread was faster
+                break
+            unit.exchange.drop(callback, CLOSED_LOOP)
+            unit.advance()
+
+    # What ``Steps`` asks.
+
+    def enter(self, callback: Callback[Any]) -> None:
+        invoke.enter(callback)
+        self._sensitivity.apply()
+        cleanup.forget_caches()
+
+    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
+        if cleanup.has_caches(context):
+            context.run(cleanup.close_caches)
+        return self._sessions.end(callback)
+
+    def lose(self, callback: Callback[Any]) -> None:
+        self._sessions.lose(callback)
+
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
+        if self._slow_step is not None:
+            self._slow_step(callback, seconds)
+
+    def is_ending(self) -> bool:
+        # As at the end of asyncio.run, which runs no new task. Should that be
+        # wrong, the loop has another turn, in which it goes on.
+        if not self._is_at_end and all(t.cancelling() for t in asyncio.all_tasks(self.loop)):
+            self._is_at_end = True
+            self.loop.call_soon(self._go_on)
+        return self._is_at_end
+
+    def _go_on(self) -> None:
+        self._is_at_end = False

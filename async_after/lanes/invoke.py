@@ -1,0 +1,158 @@
+"""Calling what was registered, as all lanes do it.
+
+Enter the context of the registration, ask the predicate, call, and settle the
+callback with whatever came of it (promise 5, isolated; promise 8,
+context_kept).
+"""
+
+import _thread
+import asyncio
+from collections.abc import Coroutine
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+
+from ..exchange import (
+    Callback,
+    CallbackState,
+    Exchange,
+    Options,
+    Outcome,
+    context_of,
+    current_callback,
+)
+from . import cleanup, contexts
+
+SKIPPED = object()
+"""The result of a call whose predicate said no."""
+
+
+def settle(
+    exchange: Exchange, callback: Callback[Any], result: Any, error: BaseException | None
+) -> bool:
+    """Settle a callback that has run; ``False`` if a timeout was faster."""
+    stopping = callback._stopping
+    if stopping is CallbackState.TIMED_OUT:
+        # However it ends, it did not within its time.
+        return exchange.settle(callback, CallbackState.TIMED_OUT)
+    if error is None:
+        return exchange.settle(callback, CallbackState.SUCCEEDED, result)
+    if stopping is not None and isinstance(error, asyncio.CancelledError):
+        return exchange.settle(callback, stopping)
+    # The user's part of the traceback. (Our frames stay reachable from it, so
+    # none of them keeps what the callback is about to drop.)
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
+        traceback = traceback.tb_next
+    error.__traceback__ = traceback
+    return exchange.settle(callback, CallbackState.FAILED, exception=error)
+
+
+def call(exchange: Exchange, callback: Callback[Any]) -> Any:
+    """Call it, in its context. ``SKIPPED`` if its predicate says no."""
+    options: Options = callback.options
+    try:
+        if options.asks and callable(options.when):
+            try:
+                if not options.when(outcome_of(exchange, callback)):
+                    return SKIPPED
+            except Exception as error:
+                error.add_note(
+                    f"The predicate (when=) of {callback.name} raised: it was not called."
+                )
+                raise
+        task = callback._task
+        assert task is not None, callback
+        func, args, kwargs = task
+        if options.takes_outcome:
+            return func(outcome_of(exchange, callback), *args, **kwargs)
+        return func(*args, **kwargs)
+    finally:
+        # The traceback of a failure keeps our frames alive: none of them may
+        # keep the callback, which keeps the failure, nor what it drops.
+        callback = task = func = args = kwargs = None  # type: ignore[assignment]
+
+
+def outcome_of(exchange: Exchange, callback: Callback[Any]) -> Outcome:
+    return callback._outcome or exchange.sealed
+
+
+def enter(callback: Callback[Any]) -> None:
+    """From inside its context: what both lanes do first."""
+    current_callback.set(callback)
+    here = _thread.get_ident()
+    if callback._thread != here:
+        contexts.rehome_locals()
+        callback._thread = here
+
+
+def run_in_thread(
+    exchange: Exchange, callback: Callback[Any], *, inline: bool = False, in_server: bool = False
+) -> bool:
+    """Run a plain function in this thread; ``False`` if it is not over: a
+    timeout was faster, or it returned a coroutine, which a loop must await.
+
+    ``inline``: the thread is not the runner's, and nothing is closed in it.
+    ``in_server``: it is one of a WSGI server, whose database connections go on.
+    What is no ``Exception`` is raised there too: a server's signal handlers
+    raise ``SystemExit`` in it, and gevent its ``Timeout``.
+    """
+    if callback.done():  # dropped while it waited for this thread
+        return False
+    error: BaseException | None = None
+    result = None
+    try:
+        if inline:
+            result = context_of(callback).run(_enter_and_call, exchange, callback)
+        elif in_server:
+            result = context_of(callback).run(_enter_and_call_cleanly, exchange, callback)
+        else:
+            cleanup.close_old_connections()
+            try:
+                result = context_of(callback).run(_enter_and_call_cleanly, exchange, callback)
+            finally:
+                cleanup.close_old_connections()
+    except BaseException as raised:
+        error = raised
+    try:
+        if callback.done():
+            if isinstance(result, Coroutine):
+                result.close()
+            return False
+        if result is None:
+            return settle(exchange, callback, None, error)
+        if isinstance(result, Coroutine):
+            callback._returned = result
+            return False
+        if isinstance(result, GeneratorType | AsyncGeneratorType):
+            error = TypeError(f"{callback.name} returned a generator: nothing iterates it")
+        if result is SKIPPED:
+            return exchange.settle(callback, CallbackState.SKIPPED)
+        return settle(exchange, callback, result, error)
+    finally:
+        try:
+            if in_server and not isinstance(error, Exception | asyncio.CancelledError | None):
+                raise error
+            if isinstance(error, KeyboardInterrupt):
+                if inline:
+                    raise error
+                _thread.interrupt_main()
+        finally:
+            del error, result, callback
+
+
+def _enter_and_call(exchange: Exchange, callback: Callback[Any]) -> Any:
+    try:
+        enter(callback)
+        return call(exchange, callback)
+    finally:
+        del callback
+
+
+def _enter_and_call_cleanly(exchange: Exchange, callback: Callback[Any]) -> Any:
+    try:
+        enter(callback)
+        cleanup.forget_caches()
+        return call(exchange, callback)
+    finally:
+        del callback
+        cleanup.close_caches()

@@ -1,0 +1,77 @@
+"""The background loop under gevent, in a native thread (see ``hubs``).
+
+Each callback's end is handed back to the hub: books, locks and worker
+greenlets belong there.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..exchange import Callback, CallbackState, Exchange, Lane
+from ..runtime import Hub
+from .base import UnitLike
+
+
+class Remote:
+    """A unit, seen from a native thread: what it is told is told to the unit in
+    the hub, at the end."""
+
+    def __init__(self, unit: UnitLike, hub: Hub) -> None:
+        self._unit = unit
+        self._hub = hub
+        self._told: list[Callable[[], object]] = []
+        self.exchange: Any = _RemoteExchange(unit.exchange, self._told)
+
+    def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
+        # The next one is started from the hub.
+        return None
+
+    def follow(self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]) -> None:
+        return None
+
+    def drop(self, reason: str) -> None:
+        self._told.append(functools.partial(self._unit.drop, reason))
+
+    def advance(self) -> None:
+        def advance() -> None:
+            self.tell()
+            self._unit.advance()
+
+        self._hub.call(advance)
+
+    def tell(self) -> None:
+        """In the hub: what has become of the callback."""
+        told = [*self._told]
+        self._told.clear()
+        for each in told:
+            each()
+
+    def timeout_of(self, callback: Callback[Any]) -> float | None:
+        return self._unit.timeout_of(callback)
+
+
+class _RemoteExchange:
+    """What the steps of a callback ask of its exchange."""
+
+    def __init__(self, exchange: Exchange, told: list[Callable[[], object]]) -> None:
+        self.sealed = exchange.sealed
+        self.stop = exchange.stop
+        self._exchange = exchange
+        self._told = told
+
+    def settle(
+        self,
+        callback: Callback[Any],
+        state: CallbackState,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> bool:
+        self._told.append(
+            functools.partial(self._exchange.settle, callback, state, result, exception)
+        )
+        return True
+
+    def drop(self, callback: Callback[Any], reason: str) -> bool:
+        self._told.append(functools.partial(self._exchange.drop, callback, reason))
+        return True

@@ -1,0 +1,233 @@
+"""The runner's own worker threads.
+
+Promise 9, bounded: at most ``max_threads`` of them, and never asyncio's
+default executor, so that callbacks cannot starve views or name resolution.
+Promise 11, no_leaks: a worker closes its database connections when it ends.
+
+They are daemon threads: the interpreter joins the workers of a
+``ThreadPoolExecutor`` at exit without a deadline.
+"""
+
+import functools
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from ..runtime import Pace, SwitchInterval, greenlets, log
+from . import cleanup
+
+Work = Callable[[], None]
+
+
+class Worker:
+    """One thread and the work given to it."""
+
+    __slots__ = ("inbox", "is_at_end", "load", "overdue_with", "sessions", "turn")
+
+    def __init__(self) -> None:
+        # Looked up only now: gevent may have patched it since the import.
+        self.inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self.load: int = 0
+        """Pieces of work given to it and not done yet."""
+        self.sessions: int = 0
+        """Async callbacks whose thread-sensitive calls all come here."""
+        self.overdue_with: str | None = None
+        """The callback that has not ended within its timeout."""
+        self.turn: int = 0
+        """How many pieces of work it has done."""
+        self.is_at_end: bool = False
+        """The work that it is at is as good as done."""
+
+    @property
+    def is_busy(self) -> bool:
+        return self.load > self.is_at_end
+
+
+class WorkerPool:
+    """At most ``size()`` workers, made when there is work and none is idle.
+
+    A worker that is overdue does not count, while fewer than ``size()`` are:
+    a thread cannot be killed, only replaced.
+    """
+
+    def __init__(self, size: Callable[[], int], switching: SwitchInterval) -> None:
+        self._size = size
+        self._switching = switching
+        self._busy = 0
+        """Workers that have work."""
+        self._lock = threading.Lock()
+        self._workers: set[Worker] = set()
+        self._idle: list[Worker] = []
+        self._backlog: deque[Work] = deque()
+        self._overdue = 0
+        self._is_closing = False
+        self._made = 0
+        self._full_pace = Pace(1, 60.0)
+        self._here = threading.local()
+
+    @property
+    def overdue_count(self) -> int:
+        """Workers that are held by functions which have timed out."""
+        return self._overdue
+
+    def submit(self, work: Work) -> None:
+        """Run ``work`` in an idle worker, a new one, or the first that is free."""
+        if greenlets.go_home(functools.partial(self.submit, work)):
+            return
+        with self._lock:
+            worker = self._idle[-1] if self._idle else None
+            if worker is None or worker.sessions:
+                # One that is reserved is better left to its own callback.
+                unused = [worker for worker in self._idle if not worker.sessions]
+                worker = unused[-1] if unused else self._grow() or worker
+            if worker is not None:
+                self._give(worker, work)
+                return
+            self._backlog.append(work)
+        self._say_if_full()
+
+    def _say_if_full(self) -> None:
+        """Once a minute, while functions that have timed out hold every thread."""
+        with self._lock:
+            size = self._size()
+            if not self._backlog or self._overdue < size or not self._full_pace.is_due():
+                return
+            names = [worker.overdue_with for worker in self._workers if worker.overdue_with]
+            count = len(self._backlog)
+        log(
+            "error",
+            "threads_full",
+            "the worker threads are full: %s callback(s) have not returned long after their"
+            " timeout, and a thread cannot be stopped. %s wait for a thread (max_threads=%s) until"
+            " one returns. Held by: %s",
+            len(names),
+            count,
+            size,
+            ", ".join(names),
+            callbacks=names,
+            waiting=count,
+            max_threads=size,
+        )
+
+    def give(self, worker: Worker, work: Work) -> None:
+        """Run ``work`` in this very worker, which is reserved."""
+        with self._lock:
+            self._give(worker, work)
+
+    def reserve(self) -> Worker:
+        """The worker for one async callback's thread-sensitive calls, until
+        ``release``: one that nobody needs, a new one, or the least used."""
+        with self._lock:
+            unused = [worker for worker in self._idle if not worker.sessions]
+            worker = unused[-1] if unused else self._grow()
+            if worker is None:
+                usable = [worker for worker in self._workers if worker.overdue_with is None]
+                # A busy one may be so for long.
+                worker = min(usable or self._workers, key=lambda w: (w.is_busy, w.sessions))
+            worker.sessions += 1
+            return worker
+
+    def release(self, worker: Worker) -> None:
+        with self._lock:
+            worker.sessions -= 1
+            if self._is_closing and not worker.load and not worker.sessions:
+                self._dismiss(worker)
+
+    def current_turn(self) -> tuple[Worker, int]:
+        """This thread's worker and what it is at; for ``overdue``."""
+        worker: Worker = self._here.worker
+        return worker, worker.turn
+
+    def overdue(self, worker: Worker, turn: int, name: str) -> None:
+        """Its work, callback ``name``, has not ended in time: let another
+        worker take its place."""
+        with self._lock:
+            if worker.turn != turn or worker.overdue_with is not None:
+                return
+            worker.overdue_with = name
+            self._overdue += 1
+            if self._backlog:
+                substitute = self._grow()
+                if substitute is not None:
+                    self._give(substitute, self._backlog.popleft())
+        self._say_if_full()
+
+    def close(self) -> None:
+        """Let each worker end when it has nothing left to do, until ``open``."""
+        with self._lock:
+            self._is_closing = True
+            for worker in [*self._idle]:
+                if not worker.sessions:
+                    self._dismiss(worker)
+
+    def open(self) -> None:
+        """Workers stay again when they have nothing to do."""
+        self._is_closing = False
+
+    # Under the lock.
+
+    def _grow(self) -> Worker | None:
+        size = self._size()
+        if len(self._workers) - min(self._overdue, size) >= size:
+            return None
+        worker = Worker()
+        name = f"async_after worker {self._made + 1}"
+        thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more
+            if not self._workers:
+                raise
+            return None
+        self._made += 1
+        self._workers.add(worker)
+        self._idle.append(worker)
+        return worker
+
+    def _give(self, worker: Worker, work: Work) -> None:
+        if not worker.load:
+            self._idle.remove(worker)
+            self._busy += 1
+            if self._busy == 1:
+                self._switching.lower()
+        worker.load += 1
+        worker.inbox.put(work)
+
+    def _dismiss(self, worker: Worker) -> None:
+        self._idle.remove(worker)
+        self._workers.discard(worker)
+        worker.inbox.put(None)
+
+    # In the worker's thread.
+
+    def _serve(self, worker: Worker) -> None:
+        self._here.worker = worker
+        while (work := worker.inbox.get()) is not None:
+            try:
+                work()
+            except BaseException:  # a defect of ours, and no reason to lose the thread
+                log("exception", "internal_error", "work in a worker thread failed")
+            del work
+            self._done(worker)
+        cleanup.close_connections()
+
+    def _done(self, worker: Worker) -> None:
+        with self._lock:
+            worker.load -= 1
+            worker.is_at_end = False
+            worker.turn += 1
+            if worker.overdue_with is not None:
+                worker.overdue_with = None
+                self._overdue -= 1
+            if worker.load:
+                return
+            self._idle.append(worker)
+            self._busy -= 1
+            is_surplus = len(self._workers) - self._overdue > self._size()
+            if self._backlog and not is_surplus:
+                self._give(worker, self._backlog.popleft())
+            elif (is_surplus or self._is_closing) and not worker.sessions:
+                self._dismiss(worker)
+            if not self._busy:
+                self._switching.restore()

@@ -1,0 +1,64 @@
+"""``exchange_scope``: an exchange without a request, for commands and workers."""
+
+from types import TracebackType
+
+from ..exchange import Exchange, current_exchange
+from ..runner import InlineDispatcher, get_runner
+
+
+class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppress
+    """An exchange of its own, also inside another one.
+
+    ``with exchange_scope():`` runs the callbacks registered inside before the
+    block is left; ``async with`` awaits them. The end of the block decides
+    the outcome: SENT, or FAILED with the block's exception as ``error``,
+    which goes on afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._entered: list[tuple[Exchange, InlineDispatcher]] = []
+
+    def __enter__(self) -> Exchange:
+        dispatcher = InlineDispatcher(get_runner())
+        exchange = Exchange(dispatcher, parent=current_exchange.get())
+        self._entered.append((exchange, dispatcher))
+        current_exchange.set(exchange)
+        return exchange
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        dispatcher, exchange = self._end(error)
+        dispatcher.run(exchange)
+
+    async def __aenter__(self) -> Exchange:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        dispatcher, exchange = self._end(error)
+        await dispatcher.arun(exchange)
+
+    def _end(self, error: BaseException | None) -> tuple[InlineDispatcher, Exchange]:
+        exchange, dispatcher = self._entered.pop(self._which())
+        # Not the token: the block may be left in another copy of the context.
+        current_exchange.set(exchange.parent)
+        if error is None:
+            exchange.complete()
+        exchange.end(error)
+        return dispatcher, exchange
+
+    def _which(self) -> int:
+        """Which entry this exit belongs to: one object may be used by several tasks."""
+        current = current_exchange.get()
+        for number, (exchange, _) in enumerate(self._entered):
+            if exchange is current:
+                return number
+        return -1

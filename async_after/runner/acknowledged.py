@@ -1,0 +1,108 @@
+"""Callbacks that wait until their response is acknowledged (``when="acknowledged"``).
+
+No event tells of that: the connection is looked at again and again, once for
+all of an exchange's callbacks, so that they go on in order (promise 6).
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..delivery import Delivery, pauses
+from ..exchange import Callback, CallbackState, Exchange
+from ..lanes import CLOSED_LOOP
+
+DELIVERY_TIMEOUT = 5.0
+"""Seconds by default: a client that has not taken its response by then may never."""
+
+Later = Callable[[float, Callable[[], None]], None]
+"""Calls a function in so many seconds. Raises ``RuntimeError`` if there is no later."""
+
+
+class Deliveries:
+    """The ended exchanges of one dispatcher that are watched."""
+
+    def __init__(self, later: Later) -> None:
+        self._later = later
+        self._lock = threading.Lock()
+        self._watched: set[Exchange] = set()
+
+    def watch(self, exchange: Exchange) -> None:
+        """It has ended: make those that wait ready when their time comes, or skip them."""
+        outcome = exchange.sealed
+        if outcome.connection is None or outcome.delivery is Delivery.ACKNOWLEDGED:
+            self._tell(exchange, outcome.delivery)
+            return
+        with self._lock:
+            if exchange in self._watched:
+                return
+            self._watched.add(exchange)
+        # Not at once: this may be called in the middle of the end.
+        self._look_in(0.0, _Watch(self, exchange))
+
+    def abandon(self) -> None:
+        """There is no later any more: the loop is closed."""
+        with self._lock:
+            watched, self._watched = self._watched, set()
+        for exchange in watched:
+            for callback in exchange.unacknowledged():
+                exchange.drop(callback, CLOSED_LOOP, if_pending=True)
+
+    def _look_in(self, seconds: float, watch: "_Watch") -> None:
+        try:
+            self._later(seconds, watch)
+        except RuntimeError:
+            self.abandon()
+
+    def _look(self, watch: "_Watch") -> None:
+        exchange = watch.exchange
+        connection = exchange.sealed.connection
+        level, may_rise = connection.look() if connection is not None else (Delivery.HANDED, False)
+        if level is Delivery.ACKNOWLEDGED or not may_rise:
+            with self._lock:
+                self._watched.discard(exchange)
+            self._tell(exchange, level)
+            return
+        watch.skip_late()
+        with self._lock:
+            # Under the lock: one that comes now is seen here, or watched anew.
+            is_over = not exchange.unacknowledged()
+            if is_over:
+                self._watched.discard(exchange)
+        if not is_over:
+            self._look_in(next(watch.pauses), watch)
+
+    def _tell(self, exchange: Exchange, level: Delivery) -> None:
+        """This is how far it got."""
+        for callback in exchange.unacknowledged():
+            if level is Delivery.ACKNOWLEDGED:
+                exchange.ready(callback, dataclasses.replace(exchange.sealed, delivery=level))
+            else:
+                _skip(exchange, callback)
+
+
+class _Watch:
+    """Of one exchange; called for each look."""
+
+    def __init__(self, deliveries: Deliveries, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.pauses: Iterator[float] = pauses()
+        self._deliveries = deliveries
+        self._deadlines: dict[Callback[Any], float] = {}
+
+    def __call__(self) -> None:
+        self._deliveries._look(self)
+
+    def skip_late(self) -> None:
+        """Those whose time is up."""
+        now = time.monotonic()
+        for callback in self.exchange.unacknowledged():
+            timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
+            if now >= self._deadlines.setdefault(callback, now + timeout):
+                _skip(self.exchange, callback)
+
+
+def _skip(exchange: Exchange, callback: Callback[Any]) -> None:
+    exchange.settle(callback, CallbackState.SKIPPED, expected=CallbackState.PENDING)

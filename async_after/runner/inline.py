@@ -1,0 +1,211 @@
+"""Callbacks that somebody waits for: scopes and test clients.
+
+They run where the caller is, without slots, and before it goes on. Promise 2,
+once_or_accounted: they go through the same exchange and the same books.
+"""
+
+import asyncio
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
+
+from asgiref.sync import AsyncToSync, sync_to_async
+
+from ..exchange import Callback, Exchange, current_exchange
+from ..lanes import CANCELLED_TASK, InlineLane, ThreadSensitivity, run_in_thread
+from ..runtime import greenlets, is_in_loop
+from .chains import SingleUnit, Unit, run_alone
+from .dispatcher import Dispatcher
+from .runner import Runner
+
+
+def _never_full(name: str) -> None:
+    """An inline callback waits for no slot."""
+
+
+async def _always_room() -> None:
+    """The same."""
+
+
+def _no_slot(callback: Callback[Any]) -> AbstractContextManager[None]:
+    """An inline callback has none to lend."""
+    return nullcontext()
+
+
+class InlineDispatcher(Dispatcher):
+    """Runs an exchange's callbacks when ``run`` or ``arun`` is called, and
+    what is registered later still through the runner."""
+
+    counts_waiting = False
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = _no_slot
+        self.refuse_overflow: Callable[[str], None] = _never_full
+        self.wait_for_room: Callable[[], Awaitable[None]] = _always_room
+        self._runner = runner
+        self._sensitivity = ThreadSensitivity.here()
+        self._is_over = False
+        self._ended_in_loop = False
+        self._parent = current_exchange.get()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def started(self, callback: Callback[Any]) -> None:
+        # Nobody needs to be told what he is waiting for.
+        self.slots.started(callback)
+
+    def queued(self, exchange: Exchange) -> None:
+        """Whoever runs those before it will find it."""
+
+    def dispatch(self, exchange: Exchange) -> None:
+        if not self._is_over:
+            # run() or arun() will claim it; arun() at once.
+            if self._loop is not None:
+                with suppress(RuntimeError):  # it is closed: whoever waited has been told
+                    self._loop.call_soon_threadsafe(self._new.set)
+            return
+        later = exchange.host = self._later()
+        later.dispatch(exchange)
+
+    def resume(self, exchange: Exchange) -> None:
+        # A commit runs its hooks where it is, and a test's transaction is seen there alone.
+        if self._is_over and not is_in_loop():
+            self._is_over = False
+            self.run(exchange)
+        else:
+            self.dispatch(exchange)
+
+    def _later(self) -> Dispatcher:
+        """Who runs what is late."""
+        if self._ended_in_loop and is_in_loop():
+            return self._runner.dispatcher(asyncio.get_running_loop())
+        # That of async_to_sync, in which an async view runs under Django's Client,
+        # ends at once.
+        return self._runner.thread_dispatcher()
+
+    def run(self, exchange: Exchange) -> None:
+        """Run them in this thread, and coroutine functions in a loop whose
+        thread-sensitive calls come back to this thread."""
+        exchange.parent = self._parent  # for the deadlock guard
+        # Whether plain functions come back to this thread from a loop of our own.
+        comes_back = not is_in_loop() and not greenlets.is_patched()
+        try:
+            while pending := exchange.pending():
+                if any(c.options.concurrent or (c.is_async and comes_back) for c in pending):
+                    # Side by side: one may wait for another, which it may register itself.
+                    self._in_own_loop(self._arun_units, exchange, ThreadSensitivity())
+                else:
+                    self._run_units(self._claim(exchange))
+        finally:
+            self.finish(exchange)
+
+    def _run_units(self, units: list[Unit]) -> None:
+        self._runner.refresh()
+        for unit in units:
+            for callback in unit:
+                if not callback.is_async:
+                    run_in_thread(unit.exchange, callback, inline=True)
+                if not callback.done():
+                    self._await(unit, callback)
+                del callback  # see calling.call
+
+    async def arun(self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None) -> None:
+        """Await them on this loop, and plain functions in the thread where
+        thread-sensitive calls go: by default, when the exchange was opened.
+
+        Cancelling this does not cancel them (promise 4).
+        """
+        running = self._arun(exchange, sensitivity or self._sensitivity)
+        self._task = asyncio.get_running_loop().create_task(running)
+        await asyncio.shield(self._task)
+
+    async def _arun(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
+        exchange.parent = self._parent
+        try:
+            await self._arun_units(exchange, sensitivity)
+        except asyncio.CancelledError:
+            # The loop is at its end (this is a task of its own).
+            for callback in exchange.pending():
+                exchange.drop(callback, CANCELLED_TASK, if_pending=True)
+            raise
+        finally:
+            self.finish(exchange)
+
+    async def _arun_units(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
+        sensitivity.apply()
+        running: set[asyncio.Task[None]] = set()
+        while True:
+            # Before the loop, which tells other threads that there is one, and before the look.
+            self._new = asyncio.Event()
+            self._loop = asyncio.get_running_loop()
+            for unit in self._claim(exchange):
+                running.add(asyncio.create_task(self._arun_unit(unit, sensitivity)))
+            if not running:
+                break
+            coming = asyncio.create_task(self._new.wait())
+            done, _ = await asyncio.wait({*running, coming}, return_when=asyncio.FIRST_COMPLETED)
+            coming.cancel()
+            running -= done
+        self._loop = None
+
+    async def _arun_unit(self, unit: Unit, sensitivity: ThreadSensitivity) -> None:
+        self._runner.refresh()
+        lane = InlineLane(asyncio.get_running_loop(), sensitivity)
+        in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
+        for callback in unit:
+            if not callback.is_async and greenlets.is_native():
+                run_in_thread(unit.exchange, callback, inline=True)
+            elif not callback.is_async:
+                try:
+                    await in_thread(unit.exchange, callback, inline=True)
+                except RuntimeError:
+                    if callback.done():
+                        raise
+                    # It has not run. The thread in which the exchange was opened was that
+                    # of a sync middleware outside, and is gone (AsyncClient).
+                    ThreadSensitivity().apply()
+                    await in_thread(unit.exchange, callback, inline=True)
+            if not callback.done():
+                await run_alone(lane, unit, callback)
+
+    def _claim(self, exchange: Exchange) -> list[Unit]:
+        return [
+            Unit(self, exchange) if callback is None else SingleUnit(self, exchange, callback)
+            for callback in exchange.claim()
+        ]
+
+    def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
+        """What comes now is late, and the runner's."""
+        self._ended_in_loop = is_in_loop()
+        self._is_over = True
+        exchange.parent = None
+        if not exchange.pending():
+            return
+        # What another thread registered between the last look and this.
+        if give_way:
+            later = exchange.host = self._later()
+            later.give_way(exchange, give_way)
+        else:
+            self.dispatch(exchange)
+
+    def _await(self, unit: Unit, callback: Callback[Any]) -> None:
+        async def start() -> None:
+            lane = InlineLane(asyncio.get_running_loop())
+            await run_alone(lane, unit, callback)
+
+        self._in_own_loop(start)
+
+    def _in_own_loop(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Run it in a loop whose thread-sensitive calls come back to this thread."""
+        if greenlets.is_patched():
+            greenlets.run_in_native_thread(functools.partial(function, *args))
+            return
+        if not is_in_loop():
+            AsyncToSync(function, force_new_loop=True)(*args)
+        else:
+            # No second loop can run in this thread.
+            thread = threading.Thread(target=lambda: asyncio.run(function(*args)))
+            thread.start()
+            thread.join()

@@ -1,0 +1,219 @@
+"""The end of a runner: at ``lifespan.shutdown``, and at the interpreter's exit.
+
+Promise 10, drained: it waits, cancels and ends in time; what comes after the
+deadline is DROPPED, and each lost callback is logged by name, and counted.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ..exchange import Callback, CallbackState, Exchange
+from ..lanes import BackgroundLoop, WorkerPool
+from ..runtime import Timers, log, process
+from .dispatcher import Dispatcher, LoopDispatcher
+from .ledger import Books, Statistics
+from .overflow import Room
+from .reports import Reports
+from .slots import Line
+
+_SAME_SHUTDOWN = 5.0
+"""Seconds between the end of a server's waiting and the exit of its process."""
+
+
+class Parts(Protocol):
+    """A runner, seen from here."""
+
+    pool: WorkerPool
+    timers: Timers
+    starts: Timers
+    background: BackgroundLoop
+    books: Books
+    line: Line
+    room: Room
+    reports: Reports
+
+    @property
+    def wait_timeout(self) -> float: ...
+    @property
+    def close_timeout(self) -> float: ...
+    def dispatchers(self) -> list[Dispatcher]: ...
+    def reopen(self, closed: Sequence[Dispatcher]) -> None: ...
+    def statistics(self) -> Statistics: ...
+
+
+class Shutdown:
+    """Closes the dispatchers that there are when it begins, and what they had
+    to run. Apps that start meanwhile have others: that is another life."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._wait_over: float | None = None
+
+    def begin_waiting(self, seconds: float) -> None:
+        """Somebody waits so long for all callbacks, most likely as the process
+        is about to end: at its exit it is not waited for a second time."""
+        self._wait_over = time.monotonic() + seconds
+
+    def end_waiting(self) -> None:
+        """They have all ended."""
+        self._wait_over = None
+
+    async def aclose(self, wait_timeout: float) -> None:
+        closing, dropped = self._begin(wait_timeout)
+        books = self._parts.books
+        deadline = time.monotonic() + wait_timeout
+        try:
+            is_over = await books.wait_until(self._is_over, wait_timeout)
+            self._shut(closing)
+            if is_over:
+                # What has begun in this very moment still has its time.
+                is_over = await books.wait_until(self._is_over, deadline - time.monotonic())
+            if not is_over:
+                self._give_up(closing)
+                await books.wait_until(self._is_over, self._parts.close_timeout)
+        finally:
+            # Also where the server has lost patience, and cancels this.
+            self._end(closing, dropped)
+            here = asyncio.get_running_loop()
+            self._parts.reopen(
+                [
+                    dispatcher
+                    for dispatcher in closing
+                    if isinstance(dispatcher, LoopDispatcher)
+                    and dispatcher.loop is not here
+                    and dispatcher.loop.is_running()
+                ]
+            )
+
+    def at_exit(self, wait_timeout: float, goes_on: bool) -> None:
+        books = self._parts.books
+        dispatchers = self._parts.dispatchers()
+        resting = [
+            dispatcher
+            for dispatcher in dispatchers
+            if isinstance(dispatcher, LoopDispatcher) and not dispatcher.loop.is_running()
+        ]
+        can_end = goes_on or process.has_other_threads()
+        for exchange in books.exchanges():
+            if not exchange.is_ended and (exchange.host in resting or not can_end):
+                _drop(exchange, exchange.pending(), "the process ended before the response did")
+        if self._wait_over is not None:
+            left = self._wait_over - time.monotonic()
+            if left > -_SAME_SHUTDOWN:
+                wait_timeout = min(max(left, 0.0), wait_timeout)
+        for dispatcher in resting:
+            # Stopped, as Twisted stops daphne's, and not closed: it can go on.
+            has_some = any(exchange.host is dispatcher for exchange in books.exchanges())
+            if has_some and not dispatcher.loop.is_closed():
+                _run(dispatcher.loop, self.aclose(wait_timeout))
+            dispatcher.abandon()
+        closing, dropped = self._begin(wait_timeout)
+        for exchange in (*books.exchanges(), *books.dormant()):
+            # Scopes, which are not closed at any other time, too.
+            exchange.host.is_closing = True
+        deadline = time.monotonic() + wait_timeout
+        try:
+            is_over = books.wait_idle_in_thread(wait_timeout)
+            self._shut(closing)
+            if is_over:
+                is_over = books.wait_idle_in_thread(max(0.0, deadline - time.monotonic()))
+            if not is_over:
+                self._give_up(closing)
+                books.wait_idle_in_thread(self._parts.close_timeout)
+        finally:
+            self._end(closing, dropped)
+
+    def _begin(self, wait_timeout: float) -> tuple[list[Dispatcher], int]:
+        """Who is closed, and how many callbacks have been dropped until now."""
+        exchanges = self._parts.books.exchanges()
+        if exchanges and wait_timeout:
+            log(
+                "info",
+                "shutdown_began",
+                "shutdown: waiting up to %.3g s for the callbacks of %s exchange(s)",
+                wait_timeout,
+                len(exchanges),
+                wait_timeout=wait_timeout,
+                exchanges=len(exchanges),
+            )
+        closing = self._parts.dispatchers()
+        for dispatcher in closing:
+            dispatcher.is_closing = True
+        for exchange in (*exchanges, *self._parts.books.dormant()):
+            if exchange.host.closes_with_runner:
+                exchange.host.is_closing = True
+        return closing, self._parts.statistics().dropped
+
+    def _is_over(self) -> bool:
+        return not self._left()
+
+    def _left(self) -> list[Exchange]:
+        """The exchanges that are being closed, and have unsettled callbacks."""
+        return [e for e in self._parts.books.exchanges() if e.host.is_closing]
+
+    def _shut(self, closing: list[Dispatcher]) -> None:
+        """Nothing begins any more."""
+        for dispatcher in closing:
+            dispatcher.is_shut = True
+        for exchange in self._parts.books.dormant():
+            if exchange.host.is_closing:
+                _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
+
+    def _give_up(self, closing: list[Dispatcher]) -> None:
+        """Drop what waits, and cancel what runs."""
+        limit = f"within wait_timeout={self._parts.wait_timeout:g} s"
+        reason = f"shutdown: it had not started {limit}"
+        for exchange in self._left():
+            _drop(exchange, exchange.pending(), reason)
+        for unit in self._parts.line.take_closed():
+            unit.abandon(reason)
+        reason = f"shutdown: it had not ended {limit}"
+        for exchange, callback in self._running_of(self._left()):
+            exchange.stop(callback, CallbackState.DROPPED, reason)
+
+    def _end(self, closing: list[Dispatcher], dropped_before: int) -> None:
+        """Nothing is waited for any more."""
+        self._shut(closing)
+        if self._left():
+            self._give_up(closing)
+            reason = "shutdown: it had not ended when the time was up"
+            for exchange, callback in self._running_of(self._left()):
+                exchange.host.give_up(callback, CallbackState.DROPPED, reason)
+        parts = self._parts
+        parts.room.losses.say_rest()
+        parts.reports.losses.say_rest()
+        dropped = parts.statistics().dropped - dropped_before
+        if dropped:
+            message = "shutdown: %s callback(s) were lost, as named above"
+            log("error", "shutdown_lost", message, dropped, dropped=dropped)
+        if all(dispatcher.is_closing for dispatcher in parts.dispatchers()):
+            parts.pool.close()
+            parts.background.close()
+            parts.timers.hurry()
+            parts.starts.hurry()
+
+    def _running_of(
+        self, exchanges: Sequence[Exchange]
+    ) -> Iterator[tuple[Exchange, Callback[Any]]]:
+        owners: dict[object, Exchange] = {exchange: exchange for exchange in exchanges}
+        for callback in self._parts.books.running():
+            if callback._owner in owners:
+                yield owners[callback._owner], callback
+
+
+def _drop(exchange: Exchange, pending: Sequence[Callback[Any]], reason: str) -> None:
+    for callback in pending:
+        exchange.drop(callback, reason, if_pending=True)
+
+
+def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> None:
+    """Run it on a loop that was stopped, and in which others may want it stopped again."""
+    task = loop.create_task(closing)
+    for _ in range(100):
+        with suppress(RuntimeError):  # stopped before the end
+            loop.run_until_complete(task)
+        if task.done():
+            return

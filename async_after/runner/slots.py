@@ -1,0 +1,104 @@
+"""Who may run: the slots of a runner, and the line of those that wait for one.
+
+Promise 9, bounded: at most ``limit`` units have a slot; the line is first-in,
+first-out.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..exchange import Callback
+from .chains import Unit
+
+
+class Line:
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._used = 0
+        self._waiting: deque[Unit] = deque()
+        self._trim_at = 64
+        self.lent: Counter[Callback[Any]] = Counter()
+
+    @property
+    def used(self) -> int:
+        """Slots that are taken."""
+        return self._used
+
+    def submit(self, unit: Unit) -> None:
+        """Start a unit, or keep it until there is room."""
+        limit = self._limit()
+        ready: list[Unit] = []
+        with self._lock:
+            if not self._waiting and self._used < limit:
+                self._used += 1
+                ready.append(unit)
+            else:
+                self._enqueue(unit, limit, ready)
+        for unit in ready:
+            unit.advance()
+
+    def _enqueue(self, unit: Unit, limit: int, ready: list[Unit]) -> None:
+        # Those that wait go first: settings may have made room for more.
+        self._waiting.append(unit)
+        if len(self._waiting) > self._trim_at:
+            # Some may have nothing to start any more.
+            self._waiting = deque(unit for unit in self._waiting if not unit.is_empty())
+            self._trim_at = 64 + 2 * len(self._waiting)
+        while self._waiting and self._used < limit:
+            self._used += 1
+            ready.append(self._waiting.popleft())
+
+    def release(self) -> None:
+        """A slot is free: for the next unit that has something to start."""
+        limit = self._limit()
+        while True:
+            with self._lock:
+                if not self._waiting or self._used > limit:
+                    self._used -= 1
+                    return
+                unit = self._waiting.popleft()
+            if unit.go():
+                return
+
+    def trim(self) -> None:
+        """Take out the last ones if they have nothing to start any more: they
+        would wait in vain, and in ever growing number."""
+        with self._lock:
+            while self._waiting and self._waiting[-1].is_empty():
+                self._waiting.pop()
+
+    def take_closed(self) -> list[Unit]:
+        """Take those out that will not be started any more."""
+        with self._lock:
+            closed = [unit for unit in self._waiting if unit.is_closed()]
+            self._waiting = deque(unit for unit in self._waiting if not unit.is_closed())
+        return closed
+
+    @contextmanager
+    def lending(self, callback: Callback[Any]) -> Iterator[None]:
+        """A callback that only waits for another one lends its slot, or a full
+        runner would never get to the one waited for. Its tasks may wait for
+        several at once: it has one slot to lend."""
+        with self._lock:
+            self.lent[callback] += 1
+            lends = self.lent[callback] == 1
+        if lends:
+            self.release()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if callback in self.lent:
+                    self.lent[callback] -= 1
+                    if not self.lent[callback]:
+                        del self.lent[callback]
+                        self._used += 1
+
+    def ended(self, callback: Callback[Any]) -> None:
+        with self._lock:
+            # Whoever still waits in its name has no slot to take back.
+            self._used += 1 if self.lent.pop(callback, 0) else 0

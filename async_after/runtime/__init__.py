@@ -1,0 +1,23 @@
+"""The process that we live in: threads, greenlets, fork and exit, its settings and its log.
+
+Knows nothing of exchanges. All else stands on it.
+"""
+
+from .greenlets import Hub
+from .latch import Latch, is_in_loop, running_loop
+from .logging import Pace, is_debug, log, pass_on
+from .switch_interval import SwitchInterval
+from .timers import Timers
+
+__all__ = [
+    "Hub",
+    "Latch",
+    "Pace",
+    "SwitchInterval",
+    "Timers",
+    "is_debug",
+    "is_in_loop",
+    "log",
+    "pass_on",
+    "running_loop",
+]

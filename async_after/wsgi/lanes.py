@@ -1,0 +1,233 @@
+"""Where callbacks run under WSGI: in the runner's threads, or in the server's own.
+
+What runs inside ``close()`` holds up the next request on the connection, and
+EOF, on nearly every server. So by default it only hands the callbacks over.
+"""
+
+import functools
+import sys
+import threading
+from typing import Any, Protocol
+
+from .. import conf
+from ..conf import WsgiLane
+from ..exchange import Callback, CallbackState, Exchange
+from ..lanes import cleanup, run_in_thread
+from ..runner import Alone, Dispatcher, InlineDispatcher, Runner, SingleUnit, Unit
+from ..runtime import Latch, greenlets, log
+
+_CONTROL_IS_BACK = 0.05
+"""Seconds after which an error that has left the app is most likely in the hands
+of the server. Nothing tells us of that moment, and nobody waits for these callbacks."""
+
+
+class Lane(Protocol):
+    """For one exchange, from its beginning."""
+
+    @property
+    def host(self) -> Dispatcher: ...
+
+    def run(self, exchange: Exchange) -> None:
+        """In ``close()``: the exchange has ended, and has callbacks."""
+
+    def run_soon(self, exchange: Exchange) -> None:
+        """When control is back with the server: the app has failed."""
+
+    def finish(self, exchange: Exchange) -> None:
+        """It has ended without callbacks: what is registered later is late."""
+
+
+def lane_of(runner: Runner, wanted: WsgiLane | None = None) -> Lane:
+    """The lane that is ``wanted``; by default what ``ASYNC_AFTER["WSGI_LANE"]`` says."""
+    greenlets.make_home()
+    if (wanted or conf.setting("wsgi_lane")) == "inline" or not _has_threads():
+        return InServer(runner)
+    return InThreads(runner)
+
+
+class InThreads:
+    """``close()`` hands the callbacks to the runner's threads and returns."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.host: Dispatcher = runner.thread_dispatcher()
+
+    def run(self, exchange: Exchange) -> None:
+        self.host.give_way(exchange)
+
+    def finish(self, exchange: Exchange) -> None:
+        pass
+
+    def run_soon(self, exchange: Exchange) -> None:
+        self.host.give_way(exchange, _CONTROL_IS_BACK)
+
+
+class InServer:
+    """``close()`` runs them: the server's own limits bound them, and its
+    thread's database connection serves them."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.host: _ServerDispatcher = _ServerDispatcher(runner)
+        self._runner = runner
+
+    def run(self, exchange: Exchange) -> None:
+        if self._runner.background.is_here():
+            # An async callback asks an app in its own process: what it would
+            # wait for here, in the loop's thread, could never begin.
+            self.host.finish(exchange)
+        else:
+            self.host.run(exchange)
+
+    def run_soon(self, exchange: Exchange) -> None:
+        self.host.finish(exchange, give_way=_CONTROL_IS_BACK)
+
+    def finish(self, exchange: Exchange) -> None:
+        self.host.finish(exchange)
+
+
+class _ServerDispatcher(InlineDispatcher):
+    """Runs the chain of an exchange in the server's thread, its coroutine
+    functions on the background loop and its concurrent callbacks in the
+    runner's threads, and waits for all of them."""
+
+    closes_with_runner = True
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._is_running = False
+        self._has_chain = False
+        """Whether the chain is claimed, and nobody runs it."""
+        self._over: Latch | None = None
+        """Opens when the async callback ends that is waited for."""
+
+    def dispatch(self, exchange: Exchange) -> None:
+        with self._lock:
+            claims = exchange.claim() if self._is_running else []
+            self._has_chain = self._has_chain or None in claims
+        for callback in filter(None, claims):
+            # At once: what runs here may be waiting for it.
+            threads = self._runner.thread_dispatcher()
+            self._runner.submit(SingleUnit(threads, exchange, callback))
+        self._woken.set()
+        if self._is_over:
+            super().dispatch(exchange)
+
+    def resume(self, exchange: Exchange) -> None:
+        self.dispatch(exchange)
+
+    def _later(self) -> Dispatcher:
+        # Never the loop of this thread: that of async_to_sync ends at once.
+        return self._runner.thread_dispatcher()
+
+    def give_up(
+        self, callback: Callback[Any], state: CallbackState, reason: str | None = None
+    ) -> None:
+        # Concurrent ones are the threads'; of the others it knows as little as this.
+        self._runner.threads.give_up(callback, state, reason)
+
+    def run(self, exchange: Exchange) -> None:
+        exchange.parent = self._parent  # for the deadlock guard
+        blocks = cleanup.open_blocks()
+        try:
+            self._is_running = True
+            self.dispatch(exchange)
+            # A callback that has made this request needs no slot meanwhile.
+            with exchange.lending():
+                self._run_all(exchange)
+        finally:
+            self.finish(exchange)
+            cleanup.close_old_connections(are_ours=False, keep=blocks)
+
+    def _run_all(self, exchange: Exchange) -> None:
+        # What waits for the delivery is late: a client that does not read must
+        # not hold the server's thread.
+        while self._runner.books.holds(exchange) and not exchange.only_waits():
+            self._woken.clear()
+            if self._takes_chain():
+                self._run_chain(exchange)
+            else:
+                exchange.idle_latch().subscribe(self._woken.set)
+                greenlets.wait_for(self._woken)
+
+    def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
+        with self._lock:
+            self._is_running = False
+        if self._takes_chain():
+            self._hand_over(exchange)
+        super().finish(exchange, give_way=give_way)
+
+    def _takes_chain(self) -> bool:
+        with self._lock:
+            has_chain, self._has_chain = self._has_chain, False
+        return has_chain
+
+    def _run_chain(self, exchange: Exchange) -> None:
+        self._runner.refresh()
+        try:
+            for callback in (chain := Unit(self, exchange)):
+                self._over = None
+                if not callback.is_async:
+                    self._run_here(exchange, callback)
+                if not callback.done():
+                    chain.start(self._wait_for, callback)
+                del callback  # see calling.call
+        except BaseException:
+            # The server wants its thread back: the others go on without it.
+            hand_over = functools.partial(self._hand_over, exchange)
+            if self._over is None:
+                hand_over()
+            else:
+                self._over.subscribe(hand_over)
+            raise
+
+    def _run_here(self, exchange: Exchange, callback: Callback[Any]) -> None:
+        timeout = self.timeout_of(callback)
+        if timeout is None:
+            run_in_thread(exchange, callback, in_server=True)
+            return
+        # It has this thread until it returns; only then it is said to have been too slow.
+        stop = functools.partial(exchange.stop, callback, CallbackState.TIMED_OUT)
+        cancel = self._runner.timers.call_later(timeout, stop)
+        try:
+            run_in_thread(exchange, callback, in_server=True)
+        finally:
+            cancel()
+            del callback, stop, cancel  # see calling.call
+
+    def _hand_over(self, exchange: Exchange) -> None:
+        """Let the runner's threads go on with the chain."""
+        self._runner.submit(Unit(self._runner.thread_dispatcher(), exchange))
+
+    def _wait_for(self, unit: Unit, callback: Callback[Any]) -> bool:
+        alone = Alone(unit)
+        self._over = alone.over  # first: a signal handler may raise at any moment
+        is_started = self._runner.background.start(alone, callback)
+        if is_started:
+            alone.over.wait_in_thread()
+        return is_started
+
+
+def _has_threads() -> bool:
+    """Whether threads run while no request is being answered.
+
+    Not on uWSGI without ``--enable-threads``: it keeps the GIL while it waits.
+    """
+    global _is_told
+    uwsgi: Any = sys.modules.get("uwsgi")
+    if uwsgi is None:
+        return True
+    has_threads = bool(uwsgi.opt.get("enable-threads") or uwsgi.opt.get("threads"))
+    if not has_threads and not _is_told:
+        _is_told = True
+        log(
+            "warning",
+            "uwsgi_without_threads",
+            "uWSGI runs without threads, so callbacks run in close(), and the next request waits"
+            ' for them. Start it with --enable-threads, or set ASYNC_AFTER["WSGI_LANE"] to'
+            ' "inline" to say that this is wanted.',
+        )
+    return has_threads
+
+
+_is_told = False
