@@ -81,7 +81,7 @@ async def _wait_for_all(runner: Runner) -> None:
     deadline = time.monotonic() + runner.wait_timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
-            if await runner.books.wait_idle(left):
+            if await runner.ledger.wait_idle(left):
                 runner.shutdown.end_waiting()
                 return
         except asyncio.CancelledError:

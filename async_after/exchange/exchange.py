@@ -16,9 +16,9 @@ from ..delivery import Delivery
 from ..runtime import Latch, log
 from .callback import PENDING, Callback, CallbackState
 from .host import Host
-from .lifecycle import Handing
+from .lifecycle import CallbackLifecycle
 from .outcome import Outcome
-from .queue import Registry
+from .queue import CallbackQueue
 
 current_exchange: ContextVar["Exchange | None"] = ContextVar("async_after.exchange", default=None)
 current_callback: ContextVar["Callback[Any] | None"] = ContextVar(
@@ -46,7 +46,7 @@ def inside(exchange: "Exchange | None") -> Iterator[None]:
         current_exchange.set(before)
 
 
-class Exchange(Handing):
+class Exchange(CallbackLifecycle):
     """One request and its response (RFC 9110, 3.4)."""
 
     __slots__ = ("__weakref__", "parent")
@@ -101,7 +101,7 @@ class Exchange(Handing):
         self._forget()
         return False
 
-    def _end_with(self, registry: Registry) -> bool:
+    def _end_with(self, registry: CallbackQueue) -> bool:
         if registry.asks:
             # Now: what the connection carries later belongs to other responses.
             self._seal_now()
@@ -130,7 +130,7 @@ class Exchange(Handing):
             log("exception", "internal_error", message, self.label(), of=self)
             self._headers = ()
 
-    def _place_acknowledged(self, registry: Registry) -> bool:
+    def _place_acknowledged(self, registry: CallbackQueue) -> bool:
         """Those that wait for the delivery: to their places, if that has come, or
         whether there are any. Under the lock."""
         waiting = registry.unacknowledged()

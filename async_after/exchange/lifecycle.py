@@ -17,11 +17,11 @@ from ..runtime import process
 from .callback import PENDING, RUNNING, SUCCEEDED, Callback, CallbackState, Lane
 from .host import Host
 from .outcome import Outcome
-from .queue import Registry
-from .response import Record
+from .queue import CallbackQueue
+from .response import ResponseState
 
 
-class Handing(Record):
+class CallbackLifecycle(ResponseState):
     """The part of an ``Exchange`` that deals with its callbacks."""
 
     __slots__ = ("_registry", "host", "request", "response")
@@ -29,7 +29,7 @@ class Handing(Record):
     host: Host[Any]
     request: Any
     response: Any
-    _registry: Registry | None
+    _registry: CallbackQueue | None
 
     def add(self, callback: Callback[Any], *, dormant: bool = False) -> None:
         """Register a callback of this exchange; at once dispatched if it is late.
@@ -109,20 +109,22 @@ class Handing(Record):
         if is_dormant:
             self.settle(callback, CallbackState.SKIPPED, expected=PENDING)
 
-    def _wake(self, registry: Registry, callback: Callback[Any]) -> None:
+    def _wake(self, registry: CallbackQueue, callback: Callback[Any]) -> None:
         if callback._is_dormant:
             callback._is_dormant = False
             registry.dormant -= 1
             self.host.wake(self)
 
-    def _see_late(self, registry: Registry, callback: Callback[Any], *, is_ready: bool) -> None:
+    def _see_late(
+        self, registry: CallbackQueue, callback: Callback[Any], *, is_ready: bool
+    ) -> None:
         """It was registered, or has become ready, behind the end. Under the lock."""
         if not registry.is_over:
             self._tell_over(registry)
         elif is_ready:
             self._wait(callback)
 
-    def _tell_over(self, registry: Registry) -> None:
+    def _tell_over(self, registry: CallbackQueue) -> None:
         """From now on its pending callbacks are waiting. Under the lock."""
         if registry.is_over:
             return
@@ -330,20 +332,20 @@ class Handing(Record):
                 outcome = self._sealed(registry)
         return outcome
 
-    def _sealed(self, registry: Registry) -> Outcome:
+    def _sealed(self, registry: CallbackQueue) -> Outcome:
         """The same, under the lock."""
         if registry.outcome is None:
             registry.outcome = self._seal()
         return registry.outcome
 
-    def _make_registry(self) -> Registry:
+    def _make_registry(self) -> CallbackQueue:
         with process.making:
             registry = self._registry
             if registry is None:
-                registry = self._registry = Registry()
+                registry = self._registry = CallbackQueue()
             return registry
 
-    def _registered(self) -> Registry:
+    def _registered(self) -> CallbackQueue:
         registry = self._registry
         assert registry is not None, "an exchange that has callbacks"
         return registry

@@ -13,7 +13,7 @@ from .callback import PENDING, Callback
 from .outcome import Outcome
 
 
-class Registry:
+class CallbackQueue:
     """The callbacks of one exchange. Made for the first one, so that an
     exchange without callbacks has no list (promise 12)."""
 

@@ -20,7 +20,7 @@ _CONTENT_LENGTH = (b"content-length", "content-length")
 _monotonic = time.monotonic
 
 
-class Record:
+class ResponseState:
     """The response so far, as part of an ``Exchange``, which makes it.
 
     Every request has one: it keeps what it is given as it is, and works the

@@ -14,7 +14,7 @@ from typing import Any
 from ..exchange import Callback
 from ..runtime import greenlets, log
 from . import native
-from .base import UnitLike
+from .base import ChainLike
 from .event_loop import LoopLane, SlowStep
 from .thread_sensitive import SessionExecutor
 from .threads import WorkerPool
@@ -29,9 +29,9 @@ class BackgroundLoop:
         self._lock = threading.Lock()
         self._lane: LoopLane | None = None
 
-    def start(self, unit: UnitLike, callback: Callback[Any]) -> bool:
+    def start(self, chain: ChainLike, callback: Callback[Any]) -> bool:
         """Start it there; ``False`` if that cannot be done, and it is settled."""
-        if greenlets.go_home(functools.partial(self._start_or_advance, unit, callback)):
+        if greenlets.go_home(functools.partial(self._start_or_advance, chain, callback)):
             return True
         with self._lock:
             lane = self._lane
@@ -39,16 +39,16 @@ class BackgroundLoop:
                 lane = self._lane = self._open()
         hub = greenlets.home()
         if hub is None:
-            return lane.start_from_anywhere(unit, callback)
-        remote = native.Remote(unit, hub)
+            return lane.start_from_anywhere(chain, callback)
+        remote = native.Remote(chain, hub)
         is_started = lane.start_from_anywhere(remote, callback)
         if not is_started:
             remote.tell()
         return is_started
 
-    def _start_or_advance(self, unit: UnitLike, callback: Callback[Any]) -> None:
-        if not self.start(unit, callback):
-            unit.advance()
+    def _start_or_advance(self, chain: ChainLike, callback: Callback[Any]) -> None:
+        if not self.start(chain, callback):
+            chain.advance()
 
     def is_here(self) -> bool:
         """Whether this is called in its thread, which must not be blocked."""

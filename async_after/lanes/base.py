@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from ..exchange import Callback, Exchange, Lane
 
 
-class UnitLike(Protocol):
+class ChainLike(Protocol):
     """What the runner has given a slot to, seen from a lane."""
 
     exchange: Exchange
@@ -36,7 +36,7 @@ class LaneLike(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
-    def start(self, unit: UnitLike, callback: Callback[Any]) -> None: ...
+    def start(self, chain: ChainLike, callback: Callback[Any]) -> None: ...
 
     def enter(self, callback: Callback[Any]) -> None:
         """Prepare the callback's own context, from inside."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..exchange import Callback
 from . import cleanup, contexts, invoke
-from .base import UnitLike
+from .base import ChainLike
 from .task import CANCELLED_TASK, CLOSED_LOOP, Steps
 from .thread_sensitive import SessionExecutor
 
@@ -32,12 +32,12 @@ class InlineLane:
         # Referenced until their end: asyncio itself does not (create_task).
         self._steps: set[Steps] = set()
 
-    def start(self, unit: UnitLike, callback: Callback[Any]) -> None:
+    def start(self, chain: ChainLike, callback: Callback[Any]) -> None:
         """Start it, and those behind it. In the loop's thread only."""
         if callback.done():  # dropped on its way
-            unit.advance()
+            chain.advance()
         else:
-            self._steps.add(Steps(self, unit, callback))
+            self._steps.add(Steps(self, chain, callback))
 
     # What ``Steps`` asks.
 
@@ -77,38 +77,38 @@ class LoopLane(InlineLane):
         self._sessions = sessions
         thread_sensitive = contexts.thread_sensitive_context(self._sessions)
         super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
-        self._coming: dict[Callback[Any], UnitLike] = {}
+        self._coming: dict[Callback[Any], ChainLike] = {}
         self._slow_step = slow_step
         self._is_abandoned = False
         self._is_at_end = False
 
-    def start_from_anywhere(self, unit: UnitLike, callback: Callback[Any]) -> bool:
+    def start_from_anywhere(self, chain: ChainLike, callback: Callback[Any]) -> bool:
         """Start it from any thread; ``False`` if the loop is closed, and it is settled."""
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
             here = None
         if here is self.loop and self._is_at_end:
-            unit.exchange.drop(callback, CANCELLED_TASK)
+            chain.exchange.drop(callback, CANCELLED_TASK)
             return False
         if here is self.loop:
-            self.start(unit, callback)
+            self.start(chain, callback)
             return True
-        self._coming[callback] = unit
+        self._coming[callback] = chain
         try:
             if not self._is_abandoned:
-                self.loop.call_soon_threadsafe(self._start_coming, unit, callback)
+                self.loop.call_soon_threadsafe(self._start_coming, chain, callback)
                 return True
         except RuntimeError:
             pass
         if self._coming.pop(callback, None) is None:
             return True  # abandon() was faster, and has accounted for it
-        unit.exchange.drop(callback, CLOSED_LOOP)
+        chain.exchange.drop(callback, CLOSED_LOOP)
         return False
 
-    def _start_coming(self, unit: UnitLike, callback: Callback[Any]) -> None:
+    def _start_coming(self, chain: ChainLike, callback: Callback[Any]) -> None:
         if self._coming.pop(callback, None) is not None:
-            self.start(unit, callback)
+            self.start(chain, callback)
 
     def abandon(self) -> None:
         """The loop is at its end: what it had not ended is lost, and accounted for."""
@@ -117,11 +117,11 @@ class LoopLane(InlineLane):
             steps.close()
         while self._coming:
             try:
-                callback, unit = self._coming.popitem()
+                callback, chain = self._coming.popitem()
             except KeyError:  # another thread was faster
                 break
-            unit.exchange.drop(callback, CLOSED_LOOP)
-            unit.advance()
+            chain.exchange.drop(callback, CLOSED_LOOP)
+            chain.advance()
 
     # What ``Steps`` asks.
 

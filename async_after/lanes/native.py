@@ -10,18 +10,18 @@ from typing import Any
 
 from ..exchange import Callback, CallbackState, Exchange, Lane
 from ..runtime import Hub
-from .base import UnitLike
+from .base import ChainLike
 
 
 class Remote:
     """A unit, seen from a native thread: what it is told is told to the unit in
     the hub, at the end."""
 
-    def __init__(self, unit: UnitLike, hub: Hub) -> None:
-        self._unit = unit
+    def __init__(self, chain: ChainLike, hub: Hub) -> None:
+        self._chain = chain
         self._hub = hub
         self._told: list[Callable[[], object]] = []
-        self.exchange: Any = _RemoteExchange(unit.exchange, self._told)
+        self.exchange: Any = _RemoteExchange(chain.exchange, self._told)
 
     def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         # The next one is started from the hub.
@@ -31,12 +31,12 @@ class Remote:
         return None
 
     def drop(self, reason: str) -> None:
-        self._told.append(functools.partial(self._unit.drop, reason))
+        self._told.append(functools.partial(self._chain.drop, reason))
 
     def advance(self) -> None:
         def advance() -> None:
             self.tell()
-            self._unit.advance()
+            self._chain.advance()
 
         self._hub.call(advance)
 
@@ -48,7 +48,7 @@ class Remote:
             each()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
-        return self._unit.timeout_of(callback)
+        return self._chain.timeout_of(callback)
 
 
 class _RemoteExchange:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..exchange import SUCCEEDED, Callback, CallbackState, Lane
 from ..runtime import log
-from .base import LaneLike, UnitLike
+from .base import ChainLike, LaneLike
 from .invoke import SKIPPED, call, settle
 
 # A unit of many callbacks that never suspend lets the loop go on in between.
@@ -39,6 +39,7 @@ class Steps(Coroutine[Any, Any, None]):
     __slots__ = (
         "_callback",
         "_cancelled",
+        "_chain",
         "_context",
         "_coroutine",
         "_ending",
@@ -48,13 +49,12 @@ class Steps(Coroutine[Any, Any, None]):
         "_lane",
         "_lanes",
         "_timer",
-        "_unit",
         "task",
     )
 
-    def __init__(self, lane: LaneLike, unit: UnitLike, callback: Callback[Any]) -> None:
+    def __init__(self, lane: LaneLike, chain: ChainLike, callback: Callback[Any]) -> None:
         self._lane = lane
-        self._unit = unit
+        self._chain = chain
         # Of a plain function it is the coroutine that it has returned.
         self._lanes: tuple[Lane] = ("background" if callback.home == "background" else "loop",)
         self._timer: asyncio.TimerHandle | None = None
@@ -75,12 +75,12 @@ class Steps(Coroutine[Any, Any, None]):
         self._coroutine: Any = None
         self._ending: tuple[Any, BaseException | None] | None = None
         self._is_asked = False
-        timeout = self._unit.timeout_of(callback)
+        timeout = self._chain.timeout_of(callback)
         if timeout is not None:
             # The loop keeps a cancelled timer, with its context, until it would have been due.
             self._timer = self._lane.loop.call_later(
                 timeout,
-                self._unit.exchange.stop,
+                self._chain.exchange.stop,
                 callback,
                 CallbackState.TIMED_OUT,
                 context=Context(),
@@ -130,7 +130,7 @@ class Steps(Coroutine[Any, Any, None]):
                     of=callback,
                 )
         self._lane.lose(callback)
-        self._unit.exchange.drop(callback, CLOSED_LOOP)
+        self._chain.exchange.drop(callback, CLOSED_LOOP)
         self._end()
 
     @property
@@ -191,7 +191,7 @@ class Steps(Coroutine[Any, Any, None]):
             if self._has_suspended or self.task.cancelling():
                 self._end()
                 raise StopIteration
-            following = self._unit.take(self._lanes)
+            following = self._chain.take(self._lanes)
             if following is None:
                 self._end()
                 raise StopIteration
@@ -211,7 +211,7 @@ class Steps(Coroutine[Any, Any, None]):
             or self.task.cancelling()
         ):
             return False
-        following = self._unit.follow(callback, result, self._lanes)
+        following = self._chain.follow(callback, result, self._lanes)
         if following is None:
             return False
         self._prepare(following)
@@ -232,7 +232,7 @@ class Steps(Coroutine[Any, Any, None]):
         coroutine = callback._returned
         if coroutine is None:
             try:
-                coroutine = call(self._unit.exchange, callback)
+                coroutine = call(self._chain.exchange, callback)
             except StopIteration as error:
                 # Here it would mean that the callback has ended well (PEP 479).
                 raise RuntimeError(f"{callback.name} raised StopIteration") from error
@@ -247,14 +247,14 @@ class Steps(Coroutine[Any, Any, None]):
 
     def _settle(self) -> None:
         assert self._ending is not None
-        (result, error), callback, unit = self._ending, self._callback, self._unit
+        (result, error), callback, chain = self._ending, self._callback, self._chain
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if error is None and result is not SKIPPED and callback._stopping is None:
-            unit.exchange.settle(callback, SUCCEEDED, result)
+            chain.exchange.settle(callback, SUCCEEDED, result)
         elif result is SKIPPED:
-            unit.exchange.settle(callback, CallbackState.SKIPPED)
+            chain.exchange.settle(callback, CallbackState.SKIPPED)
         elif (
             callback._stopping is None
             and isinstance(error, asyncio.CancelledError)
@@ -262,11 +262,11 @@ class Steps(Coroutine[Any, Any, None]):
             and not self._has_cancelled_itself
         ):
             # By somebody else, the loop at its end perhaps.
-            unit.exchange.drop(callback, CANCELLED_TASK)
+            chain.exchange.drop(callback, CANCELLED_TASK)
             if self._lane.is_ending():
-                unit.drop(CANCELLED_TASK)
+                chain.drop(CANCELLED_TASK)
         else:
-            settle(unit.exchange, callback, result, error)
+            settle(chain.exchange, callback, result, error)
 
     def _end(self) -> None:
         self._lane.forget(self)
@@ -274,9 +274,9 @@ class Steps(Coroutine[Any, Any, None]):
         # failure refers to our frames.
         self._is_asked = True
         self._coroutine = self._context = None
-        unit = self._unit
+        chain = self._chain
         del self.task, self._callback
-        unit.advance()
+        chain.advance()
 
 
 def _raise(error: BaseException) -> Any:

@@ -1,7 +1,7 @@
 """Starts callbacks, bounds them, accounts for them, and drains them at shutdown."""
 
 from .acknowledged import DELIVERY_TIMEOUT
-from .chains import Alone, SingleUnit, Unit
+from .chains import Alone, Chain, SingleChain
 from .default import get_runner
 from .dispatcher import Dispatcher, LoopDispatcher
 from .inline import InlineDispatcher
@@ -12,13 +12,13 @@ from .runner import Runner
 __all__ = [
     "DELIVERY_TIMEOUT",
     "Alone",
+    "Chain",
     "Dispatcher",
     "InlineDispatcher",
     "LoopDispatcher",
     "Runner",
     "RunnerFull",
-    "SingleUnit",
+    "SingleChain",
     "Statistics",
-    "Unit",
     "get_runner",
 ]

@@ -21,7 +21,7 @@ Later = Callable[[float, Callable[[], None]], None]
 """Calls a function in so many seconds. Raises ``RuntimeError`` if there is no later."""
 
 
-class Deliveries:
+class Acknowledgements:
     """The ended exchanges of one dispatcher that are watched."""
 
     def __init__(self, later: Later) -> None:
@@ -86,7 +86,7 @@ class Deliveries:
 class _Watch:
     """Of one exchange; called for each look."""
 
-    def __init__(self, deliveries: Deliveries, exchange: Exchange) -> None:
+    def __init__(self, deliveries: Acknowledgements, exchange: Exchange) -> None:
         self.exchange = exchange
         self.pauses: Iterator[float] = pauses()
         self._deliveries = deliveries

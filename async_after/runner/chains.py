@@ -24,15 +24,15 @@ class Starter(Protocol):
     def started(self, callback: Callback[Any]) -> None: ...
     @property
     def settled(self) -> Callable[[Callback[Any]], None]: ...
-    def start_async(self, unit: "Unit", callback: Callback[Any]) -> bool: ...
-    def start_in_thread(self, unit: "Unit") -> bool: ...
+    def start_async(self, chain: "Chain", callback: Callback[Any]) -> bool: ...
+    def start_in_thread(self, chain: "Chain") -> bool: ...
     def release(self) -> None:
         """Give the slot back."""
 
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
 
 
-class Unit:
+class Chain:
     """The chain of an exchange's sequential callbacks."""
 
     __slots__ = ("_starter", "exchange")
@@ -139,7 +139,7 @@ class Unit:
         return self._starter.timeout_of(callback)
 
 
-class SingleUnit(Unit):
+class SingleChain(Chain):
     """One concurrent callback."""
 
     __slots__ = ("_callback",)
@@ -172,10 +172,10 @@ class SingleUnit(Unit):
 class Alone:
     """One callback of a unit, for a lane that is made for it."""
 
-    def __init__(self, unit: Unit) -> None:
-        self.exchange: Exchange = unit.exchange
+    def __init__(self, chain: Chain) -> None:
+        self.exchange: Exchange = chain.exchange
         self.over: Latch = Latch()
-        self._unit = unit
+        self._chain = chain
 
     def take(self, lanes: Sequence[Lane] | None = None) -> None:
         return None
@@ -190,11 +190,11 @@ class Alone:
         self.over.open()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
-        return self._unit.timeout_of(callback)
+        return self._chain.timeout_of(callback)
 
 
-async def run_alone(lane: InlineLane, unit: Unit, callback: Callback[Any]) -> None:
+async def run_alone(lane: InlineLane, chain: Chain, callback: Callback[Any]) -> None:
     """Run this callback of the unit, and only this one."""
-    alone = Alone(unit)
+    alone = Alone(chain)
     lane.start(alone, callback)
     await alone.over.wait()

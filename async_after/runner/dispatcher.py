@@ -11,10 +11,10 @@ from ..exchange import Callback, CallbackState, Exchange, Lane
 from ..lanes import BackgroundLoop, LoopLane, SessionExecutor, Worker, WorkerPool, run_in_thread
 from ..runtime import Timers, running_loop
 from . import reports
-from .acknowledged import Deliveries
-from .chains import SingleUnit, Unit
-from .ledger import Books
-from .overflow import Room
+from .acknowledged import Acknowledgements
+from .chains import Chain, SingleChain
+from .ledger import Ledger
+from .overflow import Backpressure
 from .reports import Reports
 
 _THREADS: tuple[Lane, ...] = ("threads",)
@@ -24,16 +24,16 @@ callbacks take the loop or the GIL. Some send the last chunk, or end the connect
 after the app has returned."""
 
 
-class Slots(Protocol):
+class Engine(Protocol):
     """What dispatchers and units ask of the runner."""
 
     pool: WorkerPool
     timers: Timers
     starts: Timers
     background: BackgroundLoop
-    books: Books
+    ledger: Ledger
     reports: Reports
-    room: Room
+    backpressure: Backpressure
     threads: "ThreadDispatcher"
 
     def dispatcher(self, loop: asyncio.AbstractEventLoop) -> "LoopDispatcher": ...
@@ -43,7 +43,7 @@ class Slots(Protocol):
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]: ...
     def refuse_overflow(self, name: str) -> None: ...
     async def wait_for_room(self) -> None: ...
-    def submit(self, unit: Unit) -> None: ...
+    def submit(self, chain: Chain) -> None: ...
     def release(self) -> None: ...
     def limit_waiting(self, exchange: Exchange) -> None: ...
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
@@ -56,32 +56,32 @@ class Dispatcher:
     counts_waiting = True
     closes_with_runner = False
 
-    def __init__(self, slots: Slots) -> None:
-        self.slots = slots
-        self.admit: Callable[[Exchange, bool, bool], None] = slots.books.admit
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.admit: Callable[[Exchange, bool, bool], None] = engine.ledger.admit
         self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
-            slots.books.move
+            engine.ledger.move
         )
-        self.turn: Callable[[Callback[Any], Callback[Any], bool], None] = slots.books.turn
-        self.queue: Callable[[int], None] = slots.books.queue
-        self.wake: Callable[[Exchange], None] = slots.books.wake
-        self.idle: Callable[[Exchange, bool], None] = slots.books.idle
-        self.refuse_overflow: Callable[[str], None] = slots.refuse_overflow
-        self.wait_for_room: Callable[[], Awaitable[None]] = slots.wait_for_room
-        self.registered: Callable[[Callback[Any]], None] = slots.registered
-        self.settled: Callable[[Callback[Any]], None] = slots.settled
-        self.release: Callable[[], None] = slots.release
-        self.timeout_of: Callable[[Callback[Any]], float | None] = slots.timeout_of
-        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = slots.lending
+        self.turn: Callable[[Callback[Any], Callback[Any], bool], None] = engine.ledger.turn
+        self.queue: Callable[[int], None] = engine.ledger.queue
+        self.wake: Callable[[Exchange], None] = engine.ledger.wake
+        self.idle: Callable[[Exchange, bool], None] = engine.ledger.idle
+        self.refuse_overflow: Callable[[str], None] = engine.refuse_overflow
+        self.wait_for_room: Callable[[], Awaitable[None]] = engine.wait_for_room
+        self.registered: Callable[[Callback[Any]], None] = engine.registered
+        self.settled: Callable[[Callback[Any]], None] = engine.settled
+        self.release: Callable[[], None] = engine.release
+        self.timeout_of: Callable[[Callback[Any]], float | None] = engine.timeout_of
+        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = engine.lending
         self.is_closing: bool = False
         """The runner is being closed, for this dispatcher's exchanges too."""
         self.is_shut: bool = False
         """It is closed: their callbacks are not started any more."""
         self._giving_way: dict[Exchange, None] = {}
         """They have ended, and have not been dispatched."""
-        self.deliveries: Deliveries = Deliveries(self._call_later)
+        self.deliveries: Acknowledgements = Acknowledgements(self._call_later)
         self._is_looking_out = False
-        self._in_threads: dict[Callback[Any], tuple[Unit, Worker, int]] = {}
+        self._in_threads: dict[Callback[Any], tuple[Chain, Worker, int]] = {}
         """The plain functions that run now, and where."""
 
     def dispatch(self, exchange: Exchange) -> None:
@@ -94,13 +94,13 @@ class Dispatcher:
             return
         for callback in exchange.claim():
             if callback is None:
-                self.slots.submit(Unit(self, exchange))
+                self.engine.submit(Chain(self, exchange))
             else:
-                self.slots.submit(SingleUnit(self, exchange, callback))
+                self.engine.submit(SingleChain(self, exchange, callback))
         self._limit_waiting(exchange)
 
     def _limit_waiting(self, exchange: Exchange) -> None:
-        self.slots.limit_waiting(exchange)
+        self.engine.limit_waiting(exchange)
 
     def give_way(self, exchange: Exchange, seconds: float = GIVE_WAY) -> None:
         """Dispatch it when the server has ended the response, and answered what the client
@@ -115,7 +115,7 @@ class Dispatcher:
             self._go_on(exchange)
 
     def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
-        starts = self.slots.starts
+        starts = self.engine.starts
         cancel = starts.call_later(seconds, function)
         if not starts.is_running:
             cancel()
@@ -134,7 +134,7 @@ class Dispatcher:
         return self
 
     def queued(self, exchange: Exchange) -> None:
-        self.slots.limit_waiting(exchange)
+        self.engine.limit_waiting(exchange)
 
     def resume(self, exchange: Exchange) -> None:
         self.dispatch(exchange)
@@ -142,39 +142,39 @@ class Dispatcher:
     def watch(self, exchange: Exchange) -> None:
         self.deliveries.watch(exchange)
 
-    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+    def start_async(self, chain: Chain, callback: Callback[Any]) -> bool:
         """Start a RUNNING callback on its loop; ``False`` if that cannot be
         done any more, and it is settled."""
         raise NotImplementedError
 
-    def start_in_thread(self, unit: Unit) -> bool:
-        self.slots.pool.submit(functools.partial(self._work, unit))
+    def start_in_thread(self, chain: Chain) -> bool:
+        self.engine.pool.submit(functools.partial(self._work, chain))
         return True
 
-    def _work(self, unit: Unit) -> None:
+    def _work(self, chain: Chain) -> None:
         """In a worker: run the plain functions that are next."""
-        while (callback := unit.take(_THREADS)) is not None:
-            self._in_threads[callback] = unit, *self.slots.pool.current_turn()
-            self._run(unit, callback)
+        while (callback := chain.take(_THREADS)) is not None:
+            self._in_threads[callback] = chain, *self.engine.pool.current_turn()
+            self._run(chain, callback)
             if self._in_threads.pop(callback, None) is None:
                 # It was given up: those behind it went on at that moment.
                 if callback._returned is not None:
                     callback._returned.close()
                 return
-            if callback._returned is not None and unit.start(self.start_async, callback):
+            if callback._returned is not None and chain.start(self.start_async, callback):
                 return
-        unit.advance()
+        chain.advance()
 
-    def _run(self, unit: Unit, callback: Callback[Any]) -> None:
+    def _run(self, chain: Chain, callback: Callback[Any]) -> None:
         timeout = self.timeout_of(callback)
         try:
             if timeout is None:
-                run_in_thread(unit.exchange, callback)
+                run_in_thread(chain.exchange, callback)
                 return
             give_up = functools.partial(self.give_up, callback, CallbackState.TIMED_OUT)
-            cancel = self.slots.timers.call_later(timeout, give_up)
+            cancel = self.engine.timers.call_later(timeout, give_up)
             try:
-                run_in_thread(unit.exchange, callback)
+                run_in_thread(chain.exchange, callback)
             finally:
                 cancel()
         finally:
@@ -186,22 +186,22 @@ class Dispatcher:
         """A thread cannot be killed. The callback is accounted for, the others
         go on, and another worker takes this one's place."""
         # Whoever takes it out lets its unit go on: this, or its worker.
-        unit, worker, turn = self._in_threads.pop(callback, (None, None, 0))
+        chain, worker, turn = self._in_threads.pop(callback, (None, None, 0))
         callback._owner.settle(callback, state, reason=reason)
-        if unit is not None and worker is not None:
-            self.slots.pool.overdue(worker, turn, callback.name)
-            unit.advance()
+        if chain is not None and worker is not None:
+            self.engine.pool.overdue(worker, turn, callback.name)
+            chain.advance()
 
     # Callbacks without a timeout that take very long are named once.
 
     def started(self, callback: Callback[Any]) -> None:
-        self.slots.started(callback)
+        self.engine.started(callback)
         if not self._is_looking_out:
             self._look_out_in(reports.LONG)
 
     def _look_out(self) -> None:
         self._is_looking_out = False  # before the look, so that no start goes unseen
-        seconds = self.slots.reports.long_ones()
+        seconds = self.engine.reports.long_ones()
         if seconds is not None and not self._is_looking_out:
             self._look_out_in(seconds)
 
@@ -214,16 +214,16 @@ class Dispatcher:
 
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Any thread may call. Raises ``RuntimeError`` if there is no later."""
-        self.slots.timers.call_later(seconds, function)
+        self.engine.timers.call_later(seconds, function)
 
 
 class LoopDispatcher(Dispatcher):
     """For the exchanges of one event loop: its coroutine functions run there."""
 
-    def __init__(self, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(slots)
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(engine)
         self.loop = loop
-        self.lane: LoopLane = LoopLane(loop, SessionExecutor(slots.pool), slots.slow_step)
+        self.lane: LoopLane = LoopLane(loop, SessionExecutor(engine.pool), engine.slow_step)
         self.held = 0
         """ASGI coroutines that stay until their callbacks have ended ..."""
         self.cancelled = 0
@@ -241,12 +241,12 @@ class LoopDispatcher(Dispatcher):
         self._call_later(seconds, function)
 
     def _heir(self) -> Dispatcher:
-        return self if self.loop.is_closed() else self.slots.dispatcher(self.loop)
+        return self if self.loop.is_closed() else self.engine.dispatcher(self.loop)
 
-    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
+    def start_async(self, chain: Chain, callback: Callback[Any]) -> bool:
         if callback.home == "background":
-            return self.slots.background.start(unit, callback)
-        return self.lane.start_from_anywhere(unit, callback)
+            return self.engine.background.start(chain, callback)
+        return self.lane.start_from_anywhere(chain, callback)
 
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         # Not a thread, where there is a loop. The timer keeps its context for so long.
@@ -269,16 +269,16 @@ class ThreadDispatcher(Dispatcher):
     runner's background loop."""
 
     def _limit_waiting(self, exchange: Exchange) -> None:
-        if self.slots.starts.is_here():
+        if self.engine.starts.is_here():
             # Its thread must not wait for handlers of the user's, who hear of what is dropped.
-            if self.slots.room.is_over():
-                later = functools.partial(self.slots.limit_waiting, exchange)
-                self.slots.timers.call_later(0.0, later)
+            if self.engine.backpressure.is_over():
+                later = functools.partial(self.engine.limit_waiting, exchange)
+                self.engine.timers.call_later(0.0, later)
         else:
-            self.slots.limit_waiting(exchange)
+            self.engine.limit_waiting(exchange)
 
     def _heir(self) -> Dispatcher:
-        return self.slots.threads
+        return self.engine.threads
 
-    def start_async(self, unit: Unit, callback: Callback[Any]) -> bool:
-        return self.slots.background.start(unit, callback)
+    def start_async(self, chain: Chain, callback: Callback[Any]) -> bool:
+        return self.engine.background.start(chain, callback)

@@ -16,7 +16,7 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from ..exchange import Callback, Exchange, current_exchange
 from ..lanes import CANCELLED_TASK, InlineLane, ThreadSensitivity, run_in_thread
 from ..runtime import greenlets, is_in_loop
-from .chains import SingleUnit, Unit, run_alone
+from .chains import Chain, SingleChain, run_alone
 from .dispatcher import Dispatcher
 from .runner import Runner
 
@@ -54,7 +54,7 @@ class InlineDispatcher(Dispatcher):
 
     def started(self, callback: Callback[Any]) -> None:
         # Nobody needs to be told what he is waiting for.
-        self.slots.started(callback)
+        self.engine.started(callback)
 
     def queued(self, exchange: Exchange) -> None:
         """Whoever runs those before it will find it."""
@@ -95,20 +95,20 @@ class InlineDispatcher(Dispatcher):
             while pending := exchange.pending():
                 if any(c.options.concurrent or (c.is_async and comes_back) for c in pending):
                     # Side by side: one may wait for another, which it may register itself.
-                    self._in_own_loop(self._arun_units, exchange, ThreadSensitivity())
+                    self._in_own_loop(self._arun_chains, exchange, ThreadSensitivity())
                 else:
-                    self._run_units(self._claim(exchange))
+                    self._run_chains(self._claim(exchange))
         finally:
             self.finish(exchange)
 
-    def _run_units(self, units: list[Unit]) -> None:
+    def _run_chains(self, chains: list[Chain]) -> None:
         self._runner.refresh()
-        for unit in units:
-            for callback in unit:
+        for chain in chains:
+            for callback in chain:
                 if not callback.is_async:
-                    run_in_thread(unit.exchange, callback, inline=True)
+                    run_in_thread(chain.exchange, callback, inline=True)
                 if not callback.done():
-                    self._await(unit, callback)
+                    self._await(chain, callback)
                 del callback  # see calling.call
 
     async def arun(self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None) -> None:
@@ -124,7 +124,7 @@ class InlineDispatcher(Dispatcher):
     async def _arun(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
         exchange.parent = self._parent
         try:
-            await self._arun_units(exchange, sensitivity)
+            await self._arun_chains(exchange, sensitivity)
         except asyncio.CancelledError:
             # The loop is at its end (this is a task of its own).
             for callback in exchange.pending():
@@ -133,15 +133,15 @@ class InlineDispatcher(Dispatcher):
         finally:
             self.finish(exchange)
 
-    async def _arun_units(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
+    async def _arun_chains(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
         sensitivity.apply()
         running: set[asyncio.Task[None]] = set()
         while True:
             # Before the loop, which tells other threads that there is one, and before the look.
             self._new = asyncio.Event()
             self._loop = asyncio.get_running_loop()
-            for unit in self._claim(exchange):
-                running.add(asyncio.create_task(self._arun_unit(unit, sensitivity)))
+            for chain in self._claim(exchange):
+                running.add(asyncio.create_task(self._arun_chain(chain, sensitivity)))
             if not running:
                 break
             coming = asyncio.create_task(self._new.wait())
@@ -150,29 +150,29 @@ class InlineDispatcher(Dispatcher):
             running -= done
         self._loop = None
 
-    async def _arun_unit(self, unit: Unit, sensitivity: ThreadSensitivity) -> None:
+    async def _arun_chain(self, chain: Chain, sensitivity: ThreadSensitivity) -> None:
         self._runner.refresh()
         lane = InlineLane(asyncio.get_running_loop(), sensitivity)
         in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
-        for callback in unit:
+        for callback in chain:
             if not callback.is_async and greenlets.is_native():
-                run_in_thread(unit.exchange, callback, inline=True)
+                run_in_thread(chain.exchange, callback, inline=True)
             elif not callback.is_async:
                 try:
-                    await in_thread(unit.exchange, callback, inline=True)
+                    await in_thread(chain.exchange, callback, inline=True)
                 except RuntimeError:
                     if callback.done():
                         raise
                     # It has not run. The thread in which the exchange was opened was that
                     # of a sync middleware outside, and is gone (AsyncClient).
                     ThreadSensitivity().apply()
-                    await in_thread(unit.exchange, callback, inline=True)
+                    await in_thread(chain.exchange, callback, inline=True)
             if not callback.done():
-                await run_alone(lane, unit, callback)
+                await run_alone(lane, chain, callback)
 
-    def _claim(self, exchange: Exchange) -> list[Unit]:
+    def _claim(self, exchange: Exchange) -> list[Chain]:
         return [
-            Unit(self, exchange) if callback is None else SingleUnit(self, exchange, callback)
+            Chain(self, exchange) if callback is None else SingleChain(self, exchange, callback)
             for callback in exchange.claim()
         ]
 
@@ -190,10 +190,10 @@ class InlineDispatcher(Dispatcher):
         else:
             self.dispatch(exchange)
 
-    def _await(self, unit: Unit, callback: Callback[Any]) -> None:
+    def _await(self, chain: Chain, callback: Callback[Any]) -> None:
         async def start() -> None:
             lane = InlineLane(asyncio.get_running_loop())
-            await run_alone(lane, unit, callback)
+            await run_alone(lane, chain, callback)
 
         self._in_own_loop(start)
 

@@ -43,7 +43,7 @@ class Statistics:
         return sum(getattr(self, state) for state in _STATES)
 
 
-class Books:
+class Ledger:
     """The bookkeeping part of ``exchange.Host``. Its lock is taken under those
     of exchanges, and takes no other."""
 

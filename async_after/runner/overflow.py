@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ..conf import Bounds
 from ..exchange import Exchange, current_callback
 from ..runtime import Latch, Pace, log
-from .ledger import Books
+from .ledger import Ledger
 from .reports import Later, Losses
 
 STALLED = 5.0
@@ -26,19 +26,19 @@ class RunnerFull(RuntimeError):
     """With ``overflow="raise"``: too many callbacks wait, and one more is refused."""
 
 
-class Room:
+class Backpressure:
     """The room for waiting callbacks."""
 
     def __init__(
         self,
-        books: Books,
+        ledger: Ledger,
         bounds: Callable[[], Bounds],
         later: Later,
         giving_way: Callable[[], tuple[int, int]],
     ) -> None:
         """``giving_way``: how many callbacks wait to give way to the server alone, and
         how many slots are free."""
-        self._books = books
+        self._ledger = ledger
         self._bounds = bounds
         self._giving_way = giving_way
         self._lock = threading.Lock()
@@ -50,16 +50,16 @@ class Room:
 
     def _is_full(self) -> bool:
         limit = self._bounds().pending_limit
-        if self._books.waiting < limit:
+        if self._ledger.waiting < limit:
             return False
         # There are slots for some of those that give way.
-        return self._books.waiting - min(self._giving_way()) >= limit
+        return self._ledger.waiting - min(self._giving_way()) >= limit
 
     def is_over(self) -> bool:
         """Whether more wait than may. Those that give way do not count: they have ended
         later, and will be asked for in their turn."""
         limit = self._bounds().pending_limit
-        waiting = self._books.waiting
+        waiting = self._ledger.waiting
         return waiting > limit and waiting - self._giving_way()[0] > limit
 
     def refuse(self, name: str) -> None:
@@ -68,7 +68,7 @@ class Room:
         if self._is_full():
             raise RunnerFull(
                 f"after_response({name}): the runner is full, and this callback is not registered:"
-                f" {self._books.waiting} callbacks of finished requests wait to start"
+                f" {self._ledger.waiting} callbacks of finished requests wait to start"
                 f" (pending_limit={bounds.pending_limit}), and {bounds.limit} may run at once"
                 ' (limit). Raise the limits, make the callbacks shorter, or let overflow be "wait"'
                 ' or "drop".'
@@ -78,7 +78,7 @@ class Room:
         """Wait while there is no room; not inside a callback, which holds a
         slot itself, and not while nothing moves."""
         inside = current_callback.get()
-        if inside is not None and self._books.is_running(inside):
+        if inside is not None and self._ledger.is_running(inside):
             return
         while self._bounds().overflow == "wait" and self._is_full():
             with self._lock:
@@ -86,10 +86,10 @@ class Room:
                     self._latch = Latch()
                     self.is_awaited = True
                 latch = self._latch
-            begun = self._books.begun
+            begun = self._ledger.begun
             if not self._is_full() or await latch.wait(STALLED):
                 continue
-            if self._books.begun == begun:
+            if self._ledger.begun == begun:
                 return
 
     def look(self) -> None:
@@ -117,13 +117,13 @@ class Room:
                 "the runner is full: %s callbacks of finished requests wait to start"
                 " (pending_limit=%s), and %s may run at once (limit). They are kept; %s. Raise the"
                 " limits, make the callbacks shorter, or move them to a queue.",
-                self._books.waiting,
+                self._ledger.waiting,
                 bounds.pending_limit,
                 bounds.limit,
                 "new ones are refused"
                 if bounds.overflow == "raise"
                 else f"views wait in aafter_response, up to {STALLED:g} s after the last has begun",
-                waiting=self._books.waiting,
+                waiting=self._ledger.waiting,
                 pending_limit=bounds.pending_limit,
                 limit=bounds.limit,
             )
@@ -132,10 +132,10 @@ class Room:
     def _drop_newest(self, exchange: Exchange, limit: int) -> bool:
         dropped = False
         while (newest := exchange.newest()) is not None:
-            if not self._books.dooms(limit):
+            if not self._ledger.dooms(limit):
                 break
             if exchange.drop(newest, FULL, if_pending=True):
                 dropped = True
             else:
-                self._books.spare()
+                self._ledger.spare()
         return dropped

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..exchange import Callback, Exchange
 from ..runtime import Pace, is_debug, log
-from .ledger import Books
+from .ledger import Ledger
 
 LONG = 60.0
 """Seconds after which a callback without a timeout is named."""
@@ -83,8 +83,8 @@ class Losses:
 
 
 class Reports:
-    def __init__(self, books: Books, later: Later) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger, later: Later) -> None:
+        self._ledger = ledger
         self._named: set[str] = set()
         self.began: dict[Callback[Any], float] = {}
         """Since when they run, with ``DEBUG = True``."""
@@ -141,7 +141,7 @@ class Reports:
 
     def long_ones(self) -> float | None:
         """Name the callbacks that run very long; in how many seconds to look again."""
-        found, again = self._books.long_running(LONG)
+        found, again = self._ledger.long_running(LONG)
         for callback in found:
             log(
                 "warning",
@@ -186,5 +186,5 @@ class Reports:
             )
 
     def _unsettled(self) -> list[Callback[Any]]:
-        pending = [c for exchange in self._books.exchanges() for c in exchange.pending()]
-        return [*self._books.running(), *pending]
+        pending = [c for exchange in self._ledger.exchanges() for c in exchange.pending()]
+        return [*self._ledger.running(), *pending]

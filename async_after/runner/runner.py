@@ -25,13 +25,13 @@ from ..exchange import (
 from ..instrumentation import Instrument, log_ended, tell
 from ..lanes import BackgroundLoop, WorkerPool
 from ..runtime import SwitchInterval, Timers, is_debug, process
-from .chains import CLOSED_RUNNER, Unit
+from .chains import CLOSED_RUNNER, Chain
 from .dispatcher import Dispatcher, LoopDispatcher, ThreadDispatcher
-from .ledger import Books, Statistics
-from .overflow import FULL, Room
+from .ledger import Ledger, Statistics
+from .overflow import FULL, Backpressure
 from .reports import Reports
 from .shutdown import Shutdown
-from .slots import Line
+from .slots import Slots
 
 _DEFAULT = Bounds()
 
@@ -82,7 +82,7 @@ class Runner:
             close_timeout=close_timeout,
             instruments=instruments,
         )
-        self.books: Books = Books()
+        self.ledger: Ledger = Ledger()
         self.begin_life()
         process.look_after(self)
 
@@ -96,12 +96,12 @@ class Runner:
         # as long as requests come, as a new thread would cost each of them.
         self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
-        self.books.begin()
-        self.line: Line = Line(lambda: self._bounds.limit)
-        self.room: Room = Room(
-            self.books, lambda: self._bounds, self.timers.call_later, self._giving_way
+        self.ledger.begin()
+        self.slots: Slots = Slots(lambda: self._bounds.limit)
+        self.backpressure: Backpressure = Backpressure(
+            self.ledger, lambda: self._bounds, self.timers.call_later, self._giving_way
         )
-        self.reports: Reports = Reports(self.books, self.timers.call_later)
+        self.reports: Reports = Reports(self.ledger, self.timers.call_later)
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self.threads: ThreadDispatcher = ThreadDispatcher(self)
@@ -110,7 +110,7 @@ class Runner:
 
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
-        return self.books.statistics(self.pool.overdue_count)
+        return self.ledger.statistics(self.pool.overdue_count)
 
     # For the adapters.
 
@@ -178,42 +178,42 @@ class Runner:
 
     # For dispatchers and units (``dispatch.Slots``).
 
-    def submit(self, unit: Unit) -> None:
+    def submit(self, chain: Chain) -> None:
         """Start a unit, or keep it until there is room."""
-        if unit.is_closed():
-            unit.abandon(CLOSED_RUNNER)
+        if chain.is_closed():
+            chain.abandon(CLOSED_RUNNER)
             return
         self.refresh()
-        self.line.submit(unit)
+        self.slots.submit(chain)
 
     def release(self) -> None:
-        self.line.release()
+        self.slots.release()
 
     def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
-        return self.line.lending(callback)
+        return self.slots.lending(callback)
 
     def refuse_overflow(self, name: str) -> None:
         if self._bounds.overflow == "raise":
-            self.room.refuse(name)
+            self.backpressure.refuse(name)
 
     async def wait_for_room(self) -> None:
-        await self.room.wait()
+        await self.backpressure.wait()
 
     def limit_waiting(self, exchange: Exchange) -> None:
-        if self.room.check(exchange):
-            self.line.trim()
+        if self.backpressure.check(exchange):
+            self.slots.trim()
 
     def _giving_way(self) -> tuple[int, int]:
         """How many callbacks wait to give way alone, and for how many there is a slot."""
         count = sum(dispatcher.count_giving_way() for dispatcher in self.dispatchers())
-        return count, max(0, self._bounds.limit - self.line.used)
+        return count, max(0, self._bounds.limit - self.slots.used)
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
         timeout = callback._timeout = self._bounds.timeout if own is None else own
         if timeout is not None and callback._returned is not None:
             # The function has used some of it, and its coroutine has the rest.
-            timeout = max(0.0, timeout - self.books.running_for(callback))
+            timeout = max(0.0, timeout - self.ledger.running_for(callback))
         return timeout
 
     # What becomes of callbacks.
@@ -225,21 +225,21 @@ class Runner:
     def started(self, callback: Callback[Any]) -> None:
         if is_debug():
             self.reports.started(callback)
-        if self.room.is_awaited:
-            self.room.look()
+        if self.backpressure.is_awaited:
+            self.backpressure.look()
         if self._bounds.instruments:
             tell(self._bounds.instruments, "started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
         if self.reports.began:
             self.reports.settled(callback)
-        if self.line.lent:
-            self.line.ended(callback)
-        if self.room.is_awaited:
-            self.room.look()
+        if self.slots.lent:
+            self.slots.ended(callback)
+        if self.backpressure.is_awaited:
+            self.backpressure.look()
         state = callback._state
         if state is CallbackState.DROPPED:
-            losses = self.room.losses if callback._reason is FULL else self.reports.losses
+            losses = self.backpressure.losses if callback._reason is FULL else self.reports.losses
             losses.add(callback)
         elif state is not SUCCEEDED:
             log_ended(callback)
@@ -269,9 +269,9 @@ class Runner:
         """
         self._refuse_deadlock()
         self._abandon_closed()
-        if not await self.books.wait_idle(timeout):
+        if not await self.ledger.wait_idle(timeout):
             raise TimeoutError(
-                f"the runner was not idle after {timeout} s: {len(self.books.exchanges())}"
+                f"the runner was not idle after {timeout} s: {len(self.ledger.exchanges())}"
                 " exchange(s) have callbacks pending or running"
             )
 
@@ -295,13 +295,13 @@ class Runner:
 
     def _refuse_deadlock(self) -> None:
         callback = current_callback.get()
-        if callback is not None and self.books.is_running(callback):
+        if callback is not None and self.ledger.is_running(callback):
             raise RuntimeError(
                 f"waiting for the runner inside its callback {callback.name} would never end"
             )
         exchange = current_exchange.get()
         while exchange is not None:
-            if self.books.holds(exchange) and not exchange.is_ended:
+            if self.ledger.holds(exchange) and not exchange.is_ended:
                 raise RuntimeError(
                     f"waiting for the runner inside {exchange.label()} would never end: its"
                     " callbacks run when it is over. Wait outside of requests and scopes that have"

@@ -14,10 +14,10 @@ from ..exchange import Callback, CallbackState, Exchange
 from ..lanes import BackgroundLoop, WorkerPool
 from ..runtime import Timers, log, process
 from .dispatcher import Dispatcher, LoopDispatcher
-from .ledger import Books, Statistics
-from .overflow import Room
+from .ledger import Ledger, Statistics
+from .overflow import Backpressure
 from .reports import Reports
-from .slots import Line
+from .slots import Slots
 
 _SAME_SHUTDOWN = 5.0
 """Seconds between the end of a server's waiting and the exit of its process."""
@@ -30,9 +30,9 @@ class Parts(Protocol):
     timers: Timers
     starts: Timers
     background: BackgroundLoop
-    books: Books
-    line: Line
-    room: Room
+    ledger: Ledger
+    slots: Slots
+    backpressure: Backpressure
     reports: Reports
 
     @property
@@ -63,17 +63,17 @@ class Shutdown:
 
     async def aclose(self, wait_timeout: float) -> None:
         closing, dropped = self._begin(wait_timeout)
-        books = self._parts.books
+        ledger = self._parts.ledger
         deadline = time.monotonic() + wait_timeout
         try:
-            is_over = await books.wait_until(self._is_over, wait_timeout)
+            is_over = await ledger.wait_until(self._is_over, wait_timeout)
             self._shut(closing)
             if is_over:
                 # What has begun in this very moment still has its time.
-                is_over = await books.wait_until(self._is_over, deadline - time.monotonic())
+                is_over = await ledger.wait_until(self._is_over, deadline - time.monotonic())
             if not is_over:
                 self._give_up(closing)
-                await books.wait_until(self._is_over, self._parts.close_timeout)
+                await ledger.wait_until(self._is_over, self._parts.close_timeout)
         finally:
             # Also where the server has lost patience, and cancels this.
             self._end(closing, dropped)
@@ -89,7 +89,7 @@ class Shutdown:
             )
 
     def at_exit(self, wait_timeout: float, goes_on: bool) -> None:
-        books = self._parts.books
+        ledger = self._parts.ledger
         dispatchers = self._parts.dispatchers()
         resting = [
             dispatcher
@@ -97,7 +97,7 @@ class Shutdown:
             if isinstance(dispatcher, LoopDispatcher) and not dispatcher.loop.is_running()
         ]
         can_end = goes_on or process.has_other_threads()
-        for exchange in books.exchanges():
+        for exchange in ledger.exchanges():
             if not exchange.is_ended and (exchange.host in resting or not can_end):
                 _drop(exchange, exchange.pending(), "the process ended before the response did")
         if self._wait_over is not None:
@@ -106,29 +106,29 @@ class Shutdown:
                 wait_timeout = min(max(left, 0.0), wait_timeout)
         for dispatcher in resting:
             # Stopped, as Twisted stops daphne's, and not closed: it can go on.
-            has_some = any(exchange.host is dispatcher for exchange in books.exchanges())
+            has_some = any(exchange.host is dispatcher for exchange in ledger.exchanges())
             if has_some and not dispatcher.loop.is_closed():
                 _run(dispatcher.loop, self.aclose(wait_timeout))
             dispatcher.abandon()
         closing, dropped = self._begin(wait_timeout)
-        for exchange in (*books.exchanges(), *books.dormant()):
+        for exchange in (*ledger.exchanges(), *ledger.dormant()):
             # Scopes, which are not closed at any other time, too.
             exchange.host.is_closing = True
         deadline = time.monotonic() + wait_timeout
         try:
-            is_over = books.wait_idle_in_thread(wait_timeout)
+            is_over = ledger.wait_idle_in_thread(wait_timeout)
             self._shut(closing)
             if is_over:
-                is_over = books.wait_idle_in_thread(max(0.0, deadline - time.monotonic()))
+                is_over = ledger.wait_idle_in_thread(max(0.0, deadline - time.monotonic()))
             if not is_over:
                 self._give_up(closing)
-                books.wait_idle_in_thread(self._parts.close_timeout)
+                ledger.wait_idle_in_thread(self._parts.close_timeout)
         finally:
             self._end(closing, dropped)
 
     def _begin(self, wait_timeout: float) -> tuple[list[Dispatcher], int]:
         """Who is closed, and how many callbacks have been dropped until now."""
-        exchanges = self._parts.books.exchanges()
+        exchanges = self._parts.ledger.exchanges()
         if exchanges and wait_timeout:
             log(
                 "info",
@@ -142,7 +142,7 @@ class Shutdown:
         closing = self._parts.dispatchers()
         for dispatcher in closing:
             dispatcher.is_closing = True
-        for exchange in (*exchanges, *self._parts.books.dormant()):
+        for exchange in (*exchanges, *self._parts.ledger.dormant()):
             if exchange.host.closes_with_runner:
                 exchange.host.is_closing = True
         return closing, self._parts.statistics().dropped
@@ -152,13 +152,13 @@ class Shutdown:
 
     def _left(self) -> list[Exchange]:
         """The exchanges that are being closed, and have unsettled callbacks."""
-        return [e for e in self._parts.books.exchanges() if e.host.is_closing]
+        return [e for e in self._parts.ledger.exchanges() if e.host.is_closing]
 
     def _shut(self, closing: list[Dispatcher]) -> None:
         """Nothing begins any more."""
         for dispatcher in closing:
             dispatcher.is_shut = True
-        for exchange in self._parts.books.dormant():
+        for exchange in self._parts.ledger.dormant():
             if exchange.host.is_closing:
                 _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
 
@@ -168,8 +168,8 @@ class Shutdown:
         reason = f"shutdown: it had not started {limit}"
         for exchange in self._left():
             _drop(exchange, exchange.pending(), reason)
-        for unit in self._parts.line.take_closed():
-            unit.abandon(reason)
+        for chain in self._parts.slots.take_closed():
+            chain.abandon(reason)
         reason = f"shutdown: it had not ended {limit}"
         for exchange, callback in self._running_of(self._left()):
             exchange.stop(callback, CallbackState.DROPPED, reason)
@@ -183,7 +183,7 @@ class Shutdown:
             for exchange, callback in self._running_of(self._left()):
                 exchange.host.give_up(callback, CallbackState.DROPPED, reason)
         parts = self._parts
-        parts.room.losses.say_rest()
+        parts.backpressure.losses.say_rest()
         parts.reports.losses.say_rest()
         dropped = parts.statistics().dropped - dropped_before
         if dropped:
@@ -199,7 +199,7 @@ class Shutdown:
         self, exchanges: Sequence[Exchange]
     ) -> Iterator[tuple[Exchange, Callback[Any]]]:
         owners: dict[object, Exchange] = {exchange: exchange for exchange in exchanges}
-        for callback in self._parts.books.running():
+        for callback in self._parts.ledger.running():
             if callback._owner in owners:
                 yield owners[callback._owner], callback
 

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..exchange import Callback
-from .chains import Unit
+from .chains import Chain
 
 
-class Line:
+class Slots:
     def __init__(self, limit: Callable[[], int]) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._used = 0
-        self._waiting: deque[Unit] = deque()
+        self._waiting: deque[Chain] = deque()
         self._trim_at = 64
         self.lent: Counter[Callback[Any]] = Counter()
 
@@ -28,25 +28,25 @@ class Line:
         """Slots that are taken."""
         return self._used
 
-    def submit(self, unit: Unit) -> None:
+    def submit(self, chain: Chain) -> None:
         """Start a unit, or keep it until there is room."""
         limit = self._limit()
-        ready: list[Unit] = []
+        ready: list[Chain] = []
         with self._lock:
             if not self._waiting and self._used < limit:
                 self._used += 1
-                ready.append(unit)
+                ready.append(chain)
             else:
-                self._enqueue(unit, limit, ready)
-        for unit in ready:
-            unit.advance()
+                self._enqueue(chain, limit, ready)
+        for chain in ready:
+            chain.advance()
 
-    def _enqueue(self, unit: Unit, limit: int, ready: list[Unit]) -> None:
+    def _enqueue(self, chain: Chain, limit: int, ready: list[Chain]) -> None:
         # Those that wait go first: settings may have made room for more.
-        self._waiting.append(unit)
+        self._waiting.append(chain)
         if len(self._waiting) > self._trim_at:
             # Some may have nothing to start any more.
-            self._waiting = deque(unit for unit in self._waiting if not unit.is_empty())
+            self._waiting = deque(chain for chain in self._waiting if not chain.is_empty())
             self._trim_at = 64 + 2 * len(self._waiting)
         while self._waiting and self._used < limit:
             self._used += 1
@@ -60,8 +60,8 @@ class Line:
                 if not self._waiting or self._used > limit:
                     self._used -= 1
                     return
-                unit = self._waiting.popleft()
-            if unit.go():
+                chain = self._waiting.popleft()
+            if chain.go():
                 return
 
     def trim(self) -> None:
@@ -71,11 +71,11 @@ class Line:
             while self._waiting and self._waiting[-1].is_empty():
                 self._waiting.pop()
 
-    def take_closed(self) -> list[Unit]:
+    def take_closed(self) -> list[Chain]:
         """Take those out that will not be started any more."""
         with self._lock:
-            closed = [unit for unit in self._waiting if unit.is_closed()]
-            self._waiting = deque(unit for unit in self._waiting if not unit.is_closed())
+            closed = [chain for chain in self._waiting if chain.is_closed()]
+            self._waiting = deque(chain for chain in self._waiting if not chain.is_closed())
         return closed
 
     @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, cast
 from ..delivery import Delivery, Wait
 from ..exchange import Callback, CallbackState, Exchange, current_exchange
 from ..lanes import ThreadSensitivity
-from ..runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, SingleUnit, get_runner
+from ..runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, SingleChain, get_runner
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before
@@ -189,12 +189,12 @@ class _Place(InlineDispatcher):
     """Runs single callbacks, of whichever exchange, where it is told to."""
 
     def run_one(self, exchange: Exchange, callback: Callback[Any]) -> None:
-        self._run_units([SingleUnit(self, exchange, callback)])
+        self._run_chains([SingleChain(self, exchange, callback)])
 
     async def arun_one(
         self, exchange: Exchange, callback: Callback[Any], sensitivity: ThreadSensitivity
     ) -> None:
-        await self._arun_unit(SingleUnit(self, exchange, callback), sensitivity)
+        await self._arun_chain(SingleChain(self, exchange, callback), sensitivity)
 
     def run_in_own_loop(self, *function: Any) -> None:
         self._in_own_loop(*function)
@@ -203,4 +203,4 @@ class _Place(InlineDispatcher):
 def _runner_of(exchange: Exchange) -> Runner:
     """Whose instruments hear of its callbacks."""
     host = exchange.host
-    return cast(Runner, host.slots) if isinstance(host, Dispatcher) else get_runner()
+    return cast(Runner, host.engine) if isinstance(host, Dispatcher) else get_runner()

@@ -13,7 +13,7 @@ from .. import conf
 from ..conf import WsgiLane
 from ..exchange import Callback, CallbackState, Exchange
 from ..lanes import cleanup, run_in_thread
-from ..runner import Alone, Dispatcher, InlineDispatcher, Runner, SingleUnit, Unit
+from ..runner import Alone, Chain, Dispatcher, InlineDispatcher, Runner, SingleChain
 from ..runtime import Latch, greenlets, log
 
 _CONTROL_IS_BACK = 0.05
@@ -108,7 +108,7 @@ class _ServerDispatcher(InlineDispatcher):
         for callback in filter(None, claims):
             # At once: what runs here may be waiting for it.
             threads = self._runner.thread_dispatcher()
-            self._runner.submit(SingleUnit(threads, exchange, callback))
+            self._runner.submit(SingleChain(threads, exchange, callback))
         self._woken.set()
         if self._is_over:
             super().dispatch(exchange)
@@ -142,7 +142,7 @@ class _ServerDispatcher(InlineDispatcher):
     def _run_all(self, exchange: Exchange) -> None:
         # What waits for the delivery is late: a client that does not read must
         # not hold the server's thread.
-        while self._runner.books.holds(exchange) and not exchange.only_waits():
+        while self._runner.ledger.holds(exchange) and not exchange.only_waits():
             self._woken.clear()
             if self._takes_chain():
                 self._run_chain(exchange)
@@ -165,7 +165,7 @@ class _ServerDispatcher(InlineDispatcher):
     def _run_chain(self, exchange: Exchange) -> None:
         self._runner.refresh()
         try:
-            for callback in (chain := Unit(self, exchange)):
+            for callback in (chain := Chain(self, exchange)):
                 self._over = None
                 if not callback.is_async:
                     self._run_here(exchange, callback)
@@ -197,10 +197,10 @@ class _ServerDispatcher(InlineDispatcher):
 
     def _hand_over(self, exchange: Exchange) -> None:
         """Let the runner's threads go on with the chain."""
-        self._runner.submit(Unit(self._runner.thread_dispatcher(), exchange))
+        self._runner.submit(Chain(self._runner.thread_dispatcher(), exchange))
 
-    def _wait_for(self, unit: Unit, callback: Callback[Any]) -> bool:
-        alone = Alone(unit)
+    def _wait_for(self, chain: Chain, callback: Callback[Any]) -> bool:
+        alone = Alone(chain)
         self._over = alone.over  # first: a signal handler may raise at any moment
         is_started = self._runner.background.start(alone, callback)
         if is_started:

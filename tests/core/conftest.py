@@ -34,7 +34,7 @@ def make_runner() -> Iterator[MakeRunner]:
         runner.pool.close()
         runner.background.close()
         # Now, and not in the log of some other test.
-        runner.room.losses.say_rest()
+        runner.backpressure.losses.say_rest()
         runner.reports.losses.say_rest()
 
 
@@ -104,9 +104,9 @@ async def ended(callback: Callback[Any]) -> None:
 async def free(runner: Runner) -> None:
     """Wait until no slot is taken: a worker gives its own back after its callback has ended."""
     async with asyncio.timeout(DEADLINE):
-        while runner.line.used:
+        while runner.slots.used:
             await asyncio.sleep(0)
-    assert runner.line.used == 0
+    assert runner.slots.used == 0
 
 
 async def gone(threads: set[threading.Thread]) -> None:

@@ -215,7 +215,7 @@ async def test_commits_and_rollbacks_against_the_end(make_runner: MakeRunner, pl
     assert statistics.registered == registered
     assert statistics.failed == statistics.dropped == statistics.pending == statistics.waiting == 0
     assert statistics.open_exchanges == statistics.running == 0
-    assert not runner.books.dormant()
+    assert not runner.ledger.dormant()
 
 
 @pytest.mark.usefixtures("frequent_switches")
@@ -283,5 +283,5 @@ async def test_commits_against_the_shutdown(make_runner: MakeRunner) -> None:
         states |= found
         assert len(ran) == sum(s.state is CallbackState.SUCCEEDED for s in sleepers)
         assert runner.statistics().registered == len(sleepers)
-        assert not runner.books.dormant()
+        assert not runner.ledger.dormant()
     assert CallbackState.DROPPED in states, "this run has shown nothing"

@@ -85,7 +85,7 @@ def test_once_or_accounted(make_runner: MakeRunner) -> None:
         thread.join(DEADLINE)
     assert late > 0, "the end came after all registrations: this run has shown nothing"
     asyncio.run(free(runner))
-    assert not runner.books._exchanges
+    assert not runner.ledger._exchanges
 
 
 @pytest.mark.usefixtures("frequent_switches")

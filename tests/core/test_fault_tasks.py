@@ -192,7 +192,7 @@ async def test_a_waiter_that_does_not_stay(single: Runner, how: str) -> None:
     await single.drain(DEADLINE)
     assert waiting.state is (CallbackState.CANCELLED if how == "is cancelled" else SUCCEEDED)
     assert {wanted[0].state, behind.state} == {SUCCEEDED}
-    assert single.line.used == 0
+    assert single.slots.used == 0
     await still_works(single)
 
 
@@ -208,7 +208,7 @@ async def test_waiters_outside_that_are_cancelled(single: Runner) -> None:
         assert callback.state is CallbackState.PENDING
     await asyncio.gather(*tasks[5:])
     assert callback.state is SUCCEEDED
-    assert not single.books._running
+    assert not single.ledger._running
 
 
 # What they register.
@@ -304,7 +304,7 @@ def test_a_loop_closed_underfoot(make_runner: MakeRunner) -> None:
         *(DROPPED, SUCCEEDED),
         SUCCEEDED,
     ]
-    assert not runner.books._running
+    assert not runner.ledger._running
 
 
 def test_a_request_of_a_thread_whose_loop_is_closed(make_runner: MakeRunner) -> None:

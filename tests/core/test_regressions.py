@@ -230,7 +230,7 @@ async def test_the_line_does_not_keep_the_dead(make_runner: MakeRunner) -> None:
         with responding(loop_exchange(runner)):
             callback = after_response(int)
         assert callback.cancel()
-    assert len(runner.line._waiting) < 200
+    assert len(runner.slots._waiting) < 200
     let_go.set()
     await runner.drain(DEADLINE)
     await free(runner)

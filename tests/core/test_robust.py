@@ -54,7 +54,7 @@ def test_a_key_that_cannot_be_compared(runner: Runner) -> None:
             after_response.using(key=Key())(int)
     finish(exchange)
     assert exchange.idle_latch().wait_in_thread(DEADLINE)
-    assert not runner.books._exchanges
+    assert not runner.ledger._exchanges
 
 
 def test_the_end_of_a_loop_accounts_for_all(make_runner: MakeRunner) -> None:
@@ -71,7 +71,7 @@ def test_the_end_of_a_loop_accounts_for_all(make_runner: MakeRunner) -> None:
 
     asyncio.run(main())
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 3
-    assert (runner.line.used, runner.books._exchanges) == (0, set())
+    assert (runner.slots.used, runner.ledger._exchanges) == (0, set())
 
 
 def test_a_loop_that_is_closed_under_a_callback(make_runner: MakeRunner) -> None:
@@ -102,7 +102,7 @@ def test_a_loop_that_is_closed_under_a_callback(make_runner: MakeRunner) -> None
 
     asyncio.run(next_life())
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 2
-    assert runner.line.used == 0
+    assert runner.slots.used == 0
     gc.collect()
 
 
@@ -123,7 +123,7 @@ async def test_no_thread_can_be_started(
         await ended(coroutine)
     assert (plain.state, coroutine.result()) == (CallbackState.DROPPED, 7)
     assert "can't start new thread" in caplog.text
-    assert runner.line.used == 0
+    assert runner.slots.used == 0
 
 
 def test_a_log_filter_that_raises(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,7 +239,7 @@ def test_idle_cost(runner: Runner) -> None:
     with entered(exchange):
         assert not exchange.end()
     assert exchange._registry is None
-    assert not runner.books._exchanges
+    assert not runner.ledger._exchanges
     assert own_threads() == before
 
 

@@ -256,8 +256,8 @@ async def test_the_sum_is_kept_at_any_time(make_runner: MakeRunner, overflow: st
         told = getattr(statistics, state.value.replace(" ", "_"))
         assert told == [callback.state for callback in callbacks].count(state), state
     await free(runner)
-    assert not runner.books._running
-    assert not runner.books._exchanges
+    assert not runner.ledger._running
+    assert not runner.ledger._exchanges
 
 
 STEPS = st.lists(
@@ -305,7 +305,7 @@ def test_the_sum_is_kept_in_any_sequence(
             statistics = runner.statistics()
             assert statistics.registered == len(callbacks)
             assert 0 <= statistics.waiting <= statistics.pending
-        for open_exchange in runner.books.exchanges():
+        for open_exchange in runner.ledger.exchanges():
             if not open_exchange.is_ended:
                 finish(open_exchange)
         await runner.drain(DEADLINE)
@@ -316,4 +316,4 @@ def test_the_sum_is_kept_in_any_sequence(
     asyncio.run(main())
     assert runner.statistics().registered == len(callbacks)
     assert all(callback.done() for callback in callbacks)
-    assert not runner.books._running
+    assert not runner.ledger._running

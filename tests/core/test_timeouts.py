@@ -244,8 +244,8 @@ def test_the_loop_ends_with_callbacks(make_runner: MakeRunner) -> None:
     asyncio.run(_ask_for_a_dispatcher(runner))
     gc.collect()
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 3
-    assert runner.line.used == 0
-    assert not runner.books._exchanges
+    assert runner.slots.used == 0
+    assert not runner.ledger._exchanges
 
 
 def test_the_loop_is_closed_without_cancelling(make_runner: MakeRunner) -> None:
@@ -264,7 +264,7 @@ def test_the_loop_is_closed_without_cancelling(make_runner: MakeRunner) -> None:
     asyncio.run(_ask_for_a_dispatcher(runner))
     gc.collect()  # asyncio complains of the task here, and not in some other test
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 2
-    assert runner.line.used == 0
+    assert runner.slots.used == 0
 
 
 async def _ask_for_a_dispatcher(runner: Runner) -> None:
