@@ -448,5 +448,5 @@ async def test_the_middleware_alone_below_a2wsgi_and_the_asgi_wrapper() -> None:
     await asgi.AfterResponseMiddleware(below)(scope, receive, send)
     await get_runner().drain(DEADLINE)
     assert not sent[-1].get("more_body", False)
-    assert type(exchanges[0]).__name__ == "_AsgiExchange"
+    assert type(exchanges[0]).__name__ == "AsgiExchange"
     assert the_outcome().body_bytes == 5
