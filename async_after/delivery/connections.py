@@ -11,6 +11,7 @@ import errno
 import weakref
 from typing import Any
 
+from ..runtime import running_loop
 from .levels import Connection, Delivery
 from .tcp import Socket
 
@@ -39,7 +40,7 @@ def by_socket(descriptor: int) -> Connection:
 def by_transport(transport: Any, loop: asyncio.AbstractEventLoop) -> Connection | None:
     """Of a transport of asyncio or uvloop, in the thread of its loop: nowhere else
     is it known where the response ends. With TLS its buffer is not the only one."""
-    if asyncio.get_running_loop() is not loop:
+    if running_loop() is not loop:
         return None
     if transport.get_extra_info("sslcontext") is not None or _may_have_dropped(transport):
         return None
@@ -124,14 +125,6 @@ class _InProcess:
             # A transport that has lost its connection empties its buffer too.
             return Delivery.HANDED, False
         # In another thread the buffer is seen in the middle of a change.
-        if not _is_running(self._loop()) or transport.get_write_buffer_size():
+        if running_loop() is not self._loop() or transport.get_write_buffer_size():
             return Delivery.HANDED, True
         return Delivery.FLUSHED, False
-
-
-def _is_running(loop: asyncio.AbstractEventLoop | None) -> bool:
-    """Whether this is its thread."""
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False

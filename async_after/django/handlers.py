@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from ..exchange import Exchange
 from ..lanes import cleanup, contexts
 from ..runner import Dispatcher, InlineDispatcher, Runner
-from ..runtime import greenlets
+from ..runtime import greenlets, running_loop
 from ..wsgi.lanes import lane_of
 
 
@@ -72,10 +72,7 @@ def _loop_of(request: HttpRequest) -> asyncio.AbstractEventLoop | None:
     """The loop that serves an ASGI request, which may be waiting for this thread."""
     if not isinstance(getattr(request, "scope", None), Mapping):
         return None
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return contexts.loop_of_this_thread()
+    return running_loop() or contexts.loop_of_this_thread()
 
 
 class _TestClient:
@@ -114,13 +111,13 @@ class _AsyncTestClient(_TestClient):
         self._context = contextvars.copy_context()
 
     def run(self, exchange: Exchange) -> None:
-        if _is_running_here(self._loop):
+        if running_loop() is self._loop:
             self._start(exchange)
         else:
             self._start(exchange).result()
 
     def run_here(self, exchange: Exchange) -> None:
-        if _is_running_here(self._loop):
+        if running_loop() is self._loop:
             self._start(exchange)
         else:
             # Plain callbacks need this very thread: they get it while it waits.
@@ -199,7 +196,7 @@ class _ASGIServer:
         pass
 
     def hold(self, exchange: Exchange) -> None:
-        if _is_running_here(self._loop):
+        if running_loop() is self._loop:
             return
         # As Django does after this: the callbacks may need the connection.
         cleanup.close_old_connections(keep=cleanup.open_blocks())
@@ -215,10 +212,3 @@ class _ASGIServer:
                 " async_after.asgi waits for it at shutdown",
                 of=exchange,
             )
-
-
-def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False

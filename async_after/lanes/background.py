@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from ..exchange import Callback
-from ..runtime import greenlets, log
+from ..runtime import greenlets, log, running_loop
 from . import native
 from .base import ChainLike
 from .event_loop import LoopLane, SlowStep
@@ -53,10 +53,7 @@ class BackgroundLoop:
     def is_here(self) -> bool:
         """Whether this is called in its thread, which must not be blocked."""
         lane = self._lane
-        try:
-            return lane is not None and asyncio.get_running_loop() is lane.loop
-        except RuntimeError:
-            return False
+        return lane is not None and running_loop() is lane.loop
 
     def close(self) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from contextvars import Context
 from typing import Any
 
 from ..exchange import Callback
+from ..runtime import running_loop
 from . import cleanup, contexts, invoke
 from .base import ChainLike
 from .task import CANCELLED_TASK, CLOSED_LOOP, Steps
@@ -84,10 +85,7 @@ class LoopLane(InlineLane):
 
     def start_from_anywhere(self, chain: ChainLike, callback: Callback[Any]) -> bool:
         """Start it from any thread; ``False`` if the loop is closed, and it is settled."""
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
+        here = running_loop()
         if here is self.loop and self._is_at_end:
             chain.exchange.drop(callback, CANCELLED_TASK)
             return False

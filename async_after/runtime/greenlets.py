@@ -17,6 +17,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from .loop import running_loop
+
 
 def is_patched() -> bool:
     """Whether gevent has made greenlets of this process's threads."""
@@ -161,10 +163,7 @@ def start_thread(function: Callable[[], object]) -> None:
 
 def is_native() -> bool:
     """Whether this is called on such a loop: no thread can be asked there."""
-    try:
-        return isinstance(asyncio.get_running_loop(), NativeLoop)
-    except RuntimeError:
-        return False
+    return isinstance(running_loop(), NativeLoop)
 
 
 def run_in_native_thread(function: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -10,18 +10,6 @@ from . import greenlets
 Listener = Callable[[], None]
 
 
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs in this thread."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def is_in_loop() -> bool:
-    return running_loop() is not None
-
-
 class Latch:
     """Opens once and stays open.
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..conf import is_seconds
 from ..exchange import Callback, Exchange
 from ..runner import LoopDispatcher
-from ..runtime import Latch
+from ..runtime import Latch, running_loop
 from .blocks import Block, raise_all
 from .execution import Registration, error_of, surrounding
 
@@ -79,7 +79,7 @@ class raise_callback_errors(Block):  # noqa: N801
             raise_all(self._errors())
 
     def _wait(self) -> None:
-        blocked = _running_loop()
+        blocked = running_loop()
         for registration, latch, left in self._awaited():
             if not _is_of(registration, blocked):
                 latch.wait_in_thread(left)
@@ -137,10 +137,3 @@ def _may_end(exchange: Exchange, callback: Callback[Any]) -> bool:
 def _is_of(registration: Registration, loop: asyncio.AbstractEventLoop | None) -> bool:
     """Whether this loop must go on so that the callback can end."""
     return loop is not None and getattr(registration[0].host, "loop", None) is loop
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
