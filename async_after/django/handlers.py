@@ -9,7 +9,6 @@ import contextvars
 import functools
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Protocol
 
 from django.http import HttpRequest
 
@@ -20,28 +19,32 @@ from ..runtime import greenlets, running_loop
 from ..wsgi.lanes import lane_of
 
 
-class Place(Protocol):
-    """Runs the callbacks of an exchange that has just ended."""
+class Place:
+    """Runs the callbacks of an exchange that has just ended: here, where they are dispatched."""
 
-    is_server: bool
-    keeps_context: bool
+    is_server = True
+    keeps_context = False
     """Whether the context is thrown away with the request, so that the
     exchange may stay current until then."""
 
-    @property
-    def host(self) -> Dispatcher: ...
+    def __init__(self, host: Dispatcher) -> None:
+        self.host = host
 
     def run(self, exchange: Exchange) -> None:
         """From ``close()``."""
+        self.host.dispatch(exchange)
 
     def run_here(self, exchange: Exchange) -> None:
         """The same, in the thread that has iterated a synchronous body."""
-
-    async def arun(self, exchange: Exchange) -> None:
-        """From an asynchronous body."""
+        self.run(exchange)
 
     def run_detached(self, exchange: Exchange) -> None:
         """From any thread, without waiting."""
+        self.run(exchange)
+
+    async def arun(self, exchange: Exchange) -> None:
+        """From an asynchronous body."""
+        self.run_detached(exchange)
 
     def finish(self, exchange: Exchange) -> None:
         """It has ended without callbacks: what is registered later is late."""
@@ -75,30 +78,24 @@ def _loop_of(request: HttpRequest) -> asyncio.AbstractEventLoop | None:
     return running_loop() or contexts.loop_of_this_thread()
 
 
-class _TestClient:
+class _TestClient(Place):
     is_server = False
-    keeps_context = False
+    host: InlineDispatcher
 
     def __init__(self, runner: Runner) -> None:
-        self.host = InlineDispatcher(runner)
+        super().__init__(InlineDispatcher(runner))
 
     def run(self, exchange: Exchange) -> None:
         self.host.run(exchange)
 
-    def run_here(self, exchange: Exchange) -> None:
-        self.run(exchange)
+    def run_detached(self, exchange: Exchange) -> None:
+        greenlets.start_thread(functools.partial(self.host.run, exchange))
 
     async def arun(self, exchange: Exchange) -> None:
         await self.host.arun(exchange)
 
-    def run_detached(self, exchange: Exchange) -> None:
-        greenlets.start_thread(functools.partial(self.host.run, exchange))
-
     def finish(self, exchange: Exchange) -> None:
         self.host.finish(exchange)
-
-    def hold(self, exchange: Exchange) -> None:
-        pass
 
 
 class _AsyncTestClient(_TestClient):
@@ -141,22 +138,13 @@ class _AsyncTestClient(_TestClient):
         return done
 
 
-class _WSGIServer:
-    is_server = True
-    keeps_context = False
-
+class _WSGIServer(Place):
     def __init__(self, runner: Runner) -> None:
         self._lane = lane_of(runner)
-        self.host = self._lane.host
+        super().__init__(self._lane.host)
 
     def run(self, exchange: Exchange) -> None:
         self._lane.run(exchange)
-
-    def run_here(self, exchange: Exchange) -> None:
-        self._lane.run(exchange)
-
-    async def arun(self, exchange: Exchange) -> None:
-        self._lane.run_soon(exchange)
 
     def run_detached(self, exchange: Exchange) -> None:
         self._lane.run_soon(exchange)
@@ -164,36 +152,17 @@ class _WSGIServer:
     def finish(self, exchange: Exchange) -> None:
         self._lane.finish(exchange)
 
-    def hold(self, exchange: Exchange) -> None:
-        pass
 
-
-class _ASGIServer:
+class _ASGIServer(Place):
     """Django awaits ``close()``, in the request's own thread: keeping that
     thread lets the server's graceful shutdown cover the callbacks."""
 
-    is_server = True
     keeps_context = True
 
     def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
-        self.host = runner.dispatcher(loop)
+        super().__init__(runner.dispatcher(loop))
         self._runner = runner
         self._loop = loop
-
-    def run(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange)
-
-    def run_here(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange)
-
-    async def arun(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange)
-
-    def run_detached(self, exchange: Exchange) -> None:
-        self.host.dispatch(exchange)
-
-    def finish(self, exchange: Exchange) -> None:
-        pass
 
     def hold(self, exchange: Exchange) -> None:
         if running_loop() is self._loop:

@@ -61,33 +61,14 @@ class InThreads:
         self.host.give_way(exchange, _CONTROL_IS_BACK)
 
 
-class InServer:
+class InServer(InlineDispatcher):
     """``close()`` runs them: the server's own limits bound them, and its
-    thread's database connection serves them."""
+    thread's database connection serves them.
 
-    def __init__(self, runner: Runner) -> None:
-        self.host: _ServerDispatcher = _ServerDispatcher(runner)
-        self._runner = runner
-
-    def run(self, exchange: Exchange) -> None:
-        if self._runner.background.is_here():
-            # An async callback asks an app in its own process: what it would
-            # wait for here, in the loop's thread, could never begin.
-            self.host.finish(exchange)
-        else:
-            self.host.run(exchange)
-
-    def run_soon(self, exchange: Exchange) -> None:
-        self.host.finish(exchange, give_way=_CONTROL_IS_BACK)
-
-    def finish(self, exchange: Exchange) -> None:
-        self.host.finish(exchange)
-
-
-class _ServerDispatcher(InlineDispatcher):
-    """Runs the chain of an exchange in the server's thread, its coroutine
+    The chain of an exchange runs in the server's thread, its coroutine
     functions on the background loop and its concurrent callbacks in the
-    runner's threads, and waits for all of them."""
+    runner's threads: all of them are waited for.
+    """
 
     closes_with_runner = True
 
@@ -100,6 +81,13 @@ class _ServerDispatcher(InlineDispatcher):
         """Whether the chain is claimed, and nobody runs it."""
         self._over: Latch | None = None
         """Opens when the async callback ends that is waited for."""
+
+    @property
+    def host(self) -> Dispatcher:
+        return self
+
+    def run_soon(self, exchange: Exchange) -> None:
+        self.finish(exchange, give_way=_CONTROL_IS_BACK)
 
     def dispatch(self, exchange: Exchange) -> None:
         with self._lock:
@@ -127,6 +115,11 @@ class _ServerDispatcher(InlineDispatcher):
         self._runner.threads.give_up(callback, state, reason)
 
     def run(self, exchange: Exchange) -> None:
+        if self._runner.background.is_here():
+            # An async callback asks an app in its own process: what it would
+            # wait for here, in the loop's thread, could never begin.
+            self.finish(exchange)
+            return
         exchange.parent = self._parent  # for the deadlock guard
         blocks = cleanup.open_blocks()
         try:
