@@ -108,9 +108,7 @@ class Exchange(CallbackLifecycle):
         with registry.lock:
             unacknowledged = bool(registry.unready) and self._place_acknowledged(registry)
             has_callbacks = registry.awake > 0
-            if has_callbacks:
-                self._tell_over(registry)
-            else:
+            if not has_callbacks:
                 registry.claims.clear()
                 registry.has_chain = False
                 registry.is_over = True
@@ -161,13 +159,6 @@ class Exchange(CallbackLifecycle):
         registry = self._registered()
         with registry.lock:
             return registry.unacknowledged()
-
-    def count_waiting(self) -> int:
-        """How many of its callbacks count as waiting."""
-        registry = self._registered()
-        with registry.lock:
-            line = (*registry.sequential, *registry.claims, *registry.handed)
-            return sum(callback is not None and callback._is_waiting for callback in line)
 
     def only_waits(self) -> bool:
         """Whether all that is left waits for something else than the response."""

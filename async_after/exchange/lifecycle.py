@@ -61,8 +61,8 @@ class CallbackLifecycle(ResponseState):
                 registry.unready[callback] = None
                 callback._is_dormant = dormant
                 registry.dormant += dormant
-            if is_late:
-                self._see_late(registry, callback, is_ready=is_ready)
+            if is_ready and registry.is_over:
+                self._wait(callback)
         host.registered(callback)
         if replaced is not None:
             self.settle(replaced, CallbackState.CANCELLED, expected=PENDING)
@@ -89,8 +89,8 @@ class CallbackLifecycle(ResponseState):
             if not awaits_delivery:
                 del registry.unready[callback]
                 is_claimable = registry.append(callback, in_order=not registry.is_over)
-            if is_late:
-                self._see_late(registry, callback, is_ready=not awaits_delivery)
+            if not awaits_delivery and registry.is_over:
+                self._wait(callback)
         if not is_late:
             return
         if awaits_delivery:
@@ -115,19 +115,8 @@ class CallbackLifecycle(ResponseState):
             registry.dormant -= 1
             self.host.wake(self)
 
-    def _see_late(
-        self, registry: CallbackQueue, callback: Callback[Any], *, is_ready: bool
-    ) -> None:
-        """It was registered, or has become ready, behind the end. Under the lock."""
-        if not registry.is_over:
-            self._tell_over(registry)
-        elif is_ready:
-            self._wait(callback)
-
     def _tell_over(self, registry: CallbackQueue) -> None:
-        """From now on its pending callbacks are waiting. Under the lock."""
-        if registry.is_over:
-            return
+        """It has ended, and is to be run: its pending callbacks wait for slots. Under the lock."""
         registry.is_over = True
         if self.host.counts_waiting:
             waiting = 0
@@ -160,6 +149,8 @@ class CallbackLifecycle(ResponseState):
         if registry is None or not self._is_ended:
             return []
         with registry.lock:
+            if not registry.is_over:
+                self._tell_over(registry)
             claims, registry.claims = registry.claims, []
             for claim in claims:
                 if claim is not None and not claim.done():

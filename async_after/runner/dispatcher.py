@@ -125,10 +125,6 @@ class Dispatcher:
         self._giving_way.pop(exchange, None)
         self.dispatch(exchange)
 
-    def count_giving_way(self) -> int:
-        """How many of those that wait do so for that alone."""
-        return sum(exchange.count_waiting() for exchange in [*self._giving_way])
-
     def _heir(self) -> "Dispatcher":
         """Who has come after this one, if the runner was opened again since."""
         return self

@@ -25,7 +25,7 @@ class Statistics:
     """Requests that have registered callbacks, and whose response is not finished."""
     waiting: int
     """Those of the pending whose response is finished, and that wait for one of
-    the ``limit`` slots, or give way to the server for 3 ms: ``pending_limit`` bounds them."""
+    the ``limit`` slots: ``pending_limit`` bounds them."""
     overdue: int
     """Worker threads held by plain functions that have timed out."""
     pending: int

@@ -34,13 +34,9 @@ class Backpressure:
         ledger: Ledger,
         bounds: Callable[[], Bounds],
         later: Later,
-        giving_way: Callable[[], tuple[int, int]],
     ) -> None:
-        """``giving_way``: how many callbacks wait to give way to the server alone, and
-        how many slots are free."""
         self._ledger = ledger
         self._bounds = bounds
-        self._giving_way = giving_way
         self._lock = threading.Lock()
         self._latch: Latch | None = None
         self.is_awaited: bool = False
@@ -49,18 +45,11 @@ class Backpressure:
         """Those that are dropped for want of room: logged at most once a second."""
 
     def _is_full(self) -> bool:
-        limit = self._bounds().pending_limit
-        if self._ledger.waiting < limit:
-            return False
-        # There are slots for some of those that give way.
-        return self._ledger.waiting - min(self._giving_way()) >= limit
+        return self._ledger.waiting >= self._bounds().pending_limit
 
     def is_over(self) -> bool:
-        """Whether more wait than may. Those that give way do not count: they have ended
-        later, and will be asked for in their turn."""
-        limit = self._bounds().pending_limit
-        waiting = self._ledger.waiting
-        return waiting > limit and waiting - self._giving_way()[0] > limit
+        """Whether more wait than may."""
+        return self._ledger.waiting > self._bounds().pending_limit
 
     def refuse(self, name: str) -> None:
         """Raise ``RunnerFull`` if there is none for one more."""
@@ -109,7 +98,7 @@ class Backpressure:
             return False
         bounds = self._bounds()
         if bounds.overflow == "drop":
-            return self._drop_newest(exchange, bounds.pending_limit + self._giving_way()[0])
+            return self._drop_newest(exchange, bounds.pending_limit)
         if self._pace.is_due():
             log(
                 "warning",

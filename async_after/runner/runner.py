@@ -99,7 +99,7 @@ class Runner:
         self.ledger.begin()
         self.slots: Slots = Slots(lambda: self._bounds.limit)
         self.backpressure: Backpressure = Backpressure(
-            self.ledger, lambda: self._bounds, self.timers.call_later, self._giving_way
+            self.ledger, lambda: self._bounds, self.timers.call_later
         )
         self.reports: Reports = Reports(self.ledger, self.timers.call_later)
         self._lock = threading.Lock()
@@ -202,11 +202,6 @@ class Runner:
     def limit_waiting(self, exchange: Exchange) -> None:
         if self.backpressure.check(exchange):
             self.slots.trim()
-
-    def _giving_way(self) -> tuple[int, int]:
-        """How many callbacks wait to give way alone, and for how many there is a slot."""
-        count = sum(dispatcher.count_giving_way() for dispatcher in self.dispatchers())
-        return count, max(0, self._bounds.limit - self.slots.used)
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout

@@ -45,6 +45,7 @@ class DormantMachine(RuleBasedStateMachine):
         self.concurrent: list[Known] = []
         self.chain = "none"
         self.has_ended = False
+        self.is_claimed = False
         self.is_through = False
 
     # What the user does.
@@ -110,11 +111,13 @@ class DormantMachine(RuleBasedStateMachine):
         self.has_ended = True
         if not has_callbacks:
             self.chain = "none"
+            self.is_claimed = bool(self.known)
 
     @precondition(lambda self: self.has_ended)
     @rule(few=st.integers(1, 3))
     def run(self, few: int) -> None:
         """Take what there is to run, and run some of it."""
+        self.is_claimed = bool(self.known)
         for claim in self.exchange.claim():
             if claim is None:
                 assert self.chain == "unclaimed"
@@ -146,7 +149,7 @@ class DormantMachine(RuleBasedStateMachine):
             self.concurrent.append(known)
             return self.has_ended
         place = len(self.line)
-        while not self.has_ended and place and self.line[place - 1].number > known.number:
+        while not self.is_claimed and place and self.line[place - 1].number > known.number:
             place -= 1
         self.line.insert(place, known)
         is_new, self.chain = self.chain == "none", self.chain.replace("none", "unclaimed")
@@ -182,7 +185,7 @@ class DormantMachine(RuleBasedStateMachine):
         registry = self.exchange._registry
         assert registry is None or len(registry.unready) == len(self.asleep()), "it keeps more"
         assert self.host.is_busy is bool(self.awake())
-        assert self.host.waiting == (len(self.awake()) if self.has_ended else 0)
+        assert self.host.waiting == (len(self.awake()) if self.is_claimed else 0)
 
     @invariant()
     def it_keeps_what_is_needed(self) -> None:

@@ -366,7 +366,7 @@ async def test_raise_is_never_for_a_wrappers_own(raising: Runner) -> None:
     )
     async with full(raising):
         await request(wrapped)
-        assert raising.statistics().waiting == 4
+        assert raising.statistics().pending == 4
     assert heard == [200, 200]
 
 

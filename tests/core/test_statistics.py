@@ -83,7 +83,7 @@ async def test_on_the_way(make_runner: MakeRunner) -> None:
     exchange.start(200, ())
     exchange.complete()
     assert exchange.end()
-    assert by_name(runner.statistics()) == {"pending": 3, "waiting": 3}
+    assert by_name(runner.statistics()) == {"pending": 3}
     exchange.host.dispatch(exchange)
     await started(running)
     assert by_name(runner.statistics()) == {"running": 1, "pending": 2, "waiting": 2}
