@@ -58,7 +58,7 @@ class CallbackQueue:
         self.asks: bool = False
         """Whether somebody will ask for the outcome."""
         self.is_over: bool = False
-        """The exchange has ended, its callbacks were asked for, and its host knows how many wait."""
+        """It has ended, was asked for its callbacks, and its host knows how many wait."""
         self.dead: int = 0
         """At most so many ended callbacks still stand in the two lists."""
 

@@ -5,17 +5,15 @@ import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 from ..exchange import Callback, CallbackState, Exchange, Lane
-from ..lanes import BackgroundLoop, LoopLane, SessionExecutor, Worker, WorkerPool, run_in_thread
-from ..runtime import Timers, running_loop
+from ..lanes import LoopLane, SessionExecutor, Worker, run_in_thread
+from ..runtime import running_loop
 from . import reports
 from .acknowledged import Acknowledgements
 from .chains import Chain, SingleChain
-from .ledger import Ledger
-from .overflow import Backpressure
-from .reports import Reports
+from .engine import Engine
 
 _THREADS: tuple[Lane, ...] = ("threads",)
 GIVE_WAY = 0.003
@@ -24,40 +22,16 @@ callbacks take the loop or the GIL. Some send the last chunk, or end the connect
 after the app has returned."""
 
 
-class Engine(Protocol):
-    """What dispatchers and units ask of the runner."""
-
-    pool: WorkerPool
-    timers: Timers
-    starts: Timers
-    background: BackgroundLoop
-    ledger: Ledger
-    reports: Reports
-    backpressure: Backpressure
-    threads: "ThreadDispatcher"
-
-    def dispatcher(self, loop: asyncio.AbstractEventLoop) -> "LoopDispatcher": ...
-    def registered(self, callback: Callback[Any]) -> None: ...
-    def started(self, callback: Callback[Any]) -> None: ...
-    def settled(self, callback: Callback[Any]) -> None: ...
-    def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]: ...
-    def refuse_overflow(self, name: str) -> None: ...
-    async def wait_for_room(self) -> None: ...
-    def submit(self, chain: Chain) -> None: ...
-    def release(self) -> None: ...
-    def limit_waiting(self, exchange: Exchange) -> None: ...
-    def timeout_of(self, callback: Callback[Any]) -> float | None: ...
-    def slow_step(self, callback: Callback[Any], seconds: float) -> None: ...
-
-
 class Dispatcher:
     """Takes the callbacks of ended exchanges to the lanes (``exchange.Host``)."""
 
     counts_waiting = True
     closes_with_runner = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, heir: "Callable[[], Dispatcher]") -> None:
+        """``heir``: who has come after this one, if the runner was opened again since."""
         self.engine = engine
+        self._heir = heir
         self.admit: Callable[[Exchange, bool, bool], None] = engine.ledger.admit
         self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
             engine.ledger.move
@@ -124,10 +98,6 @@ class Dispatcher:
     def _go_on(self, exchange: Exchange) -> None:
         self._giving_way.pop(exchange, None)
         self.dispatch(exchange)
-
-    def _heir(self) -> "Dispatcher":
-        """Who has come after this one, if the runner was opened again since."""
-        return self
 
     def queued(self, exchange: Exchange) -> None:
         self.engine.limit_waiting(exchange)
@@ -216,8 +186,13 @@ class Dispatcher:
 class LoopDispatcher(Dispatcher):
     """For the exchanges of one event loop: its coroutine functions run there."""
 
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(engine)
+    def __init__(
+        self,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        heir: Callable[[], Dispatcher],
+    ) -> None:
+        super().__init__(engine, lambda: self if loop.is_closed() else heir())
         self.loop = loop
         self.lane: LoopLane = LoopLane(loop, SessionExecutor(engine.pool), engine.slow_step)
         self.held = 0
@@ -235,9 +210,6 @@ class LoopDispatcher(Dispatcher):
 
     def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
         self._call_later(seconds, function)
-
-    def _heir(self) -> Dispatcher:
-        return self if self.loop.is_closed() else self.engine.dispatcher(self.loop)
 
     def start_async(self, chain: Chain, callback: Callback[Any]) -> bool:
         if callback.home == "background":
@@ -272,9 +244,6 @@ class ThreadDispatcher(Dispatcher):
                 self.engine.timers.call_later(0.0, later)
         else:
             self.engine.limit_waiting(exchange)
-
-    def _heir(self) -> Dispatcher:
-        return self.engine.threads
 
     def start_async(self, chain: Chain, callback: Callback[Any]) -> bool:
         return self.engine.background.start(chain, callback)

@@ -41,7 +41,7 @@ class InlineDispatcher(Dispatcher):
     counts_waiting = False
 
     def __init__(self, runner: Runner) -> None:
-        super().__init__(runner)
+        super().__init__(runner, self._later)
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = _no_slot
         self.refuse_overflow: Callable[[str], None] = _never_full
         self.wait_for_room: Callable[[], Awaitable[None]] = _always_room

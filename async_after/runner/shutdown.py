@@ -8,48 +8,25 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from ..exchange import Callback, CallbackState, Exchange
-from ..lanes import BackgroundLoop, WorkerPool
-from ..runtime import Timers, log, process
+from ..runtime import log, process
 from .dispatcher import Dispatcher, LoopDispatcher
-from .ledger import Ledger, Statistics
-from .overflow import Backpressure
-from .reports import Reports
-from .slots import Slots
+from .dispatchers import Dispatchers
+from .engine import Engine
 
 _SAME_SHUTDOWN = 5.0
 """Seconds between the end of a server's waiting and the exit of its process."""
-
-
-class Parts(Protocol):
-    """A runner, seen from here."""
-
-    pool: WorkerPool
-    timers: Timers
-    starts: Timers
-    background: BackgroundLoop
-    ledger: Ledger
-    slots: Slots
-    backpressure: Backpressure
-    reports: Reports
-
-    @property
-    def wait_timeout(self) -> float: ...
-    @property
-    def close_timeout(self) -> float: ...
-    def dispatchers(self) -> list[Dispatcher]: ...
-    def reopen(self, closed: Sequence[Dispatcher]) -> None: ...
-    def statistics(self) -> Statistics: ...
 
 
 class Shutdown:
     """Closes the dispatchers that there are when it begins, and what they had
     to run. Apps that start meanwhile have others: that is another life."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, engine: Engine, dispatchers: Dispatchers) -> None:
+        self._engine = engine
+        self._dispatchers = dispatchers
         self._wait_over: float | None = None
 
     def begin_waiting(self, seconds: float) -> None:
@@ -63,7 +40,7 @@ class Shutdown:
 
     async def aclose(self, wait_timeout: float) -> None:
         closing, dropped = self._begin(wait_timeout)
-        ledger = self._parts.ledger
+        ledger = self._engine.ledger
         deadline = time.monotonic() + wait_timeout
         try:
             is_over = await ledger.wait_until(self._is_over, wait_timeout)
@@ -73,12 +50,12 @@ class Shutdown:
                 is_over = await ledger.wait_until(self._is_over, deadline - time.monotonic())
             if not is_over:
                 self._give_up(closing)
-                await ledger.wait_until(self._is_over, self._parts.close_timeout)
+                await ledger.wait_until(self._is_over, self._engine.close_timeout)
         finally:
             # Also where the server has lost patience, and cancels this.
             self._end(closing, dropped)
             here = asyncio.get_running_loop()
-            self._parts.reopen(
+            self._dispatchers.reopen(
                 [
                     dispatcher
                     for dispatcher in closing
@@ -89,8 +66,8 @@ class Shutdown:
             )
 
     def at_exit(self, wait_timeout: float, goes_on: bool) -> None:
-        ledger = self._parts.ledger
-        dispatchers = self._parts.dispatchers()
+        ledger = self._engine.ledger
+        dispatchers = self._dispatchers.all()
         resting = [
             dispatcher
             for dispatcher in dispatchers
@@ -122,13 +99,13 @@ class Shutdown:
                 is_over = ledger.wait_idle_in_thread(max(0.0, deadline - time.monotonic()))
             if not is_over:
                 self._give_up(closing)
-                ledger.wait_idle_in_thread(self._parts.close_timeout)
+                ledger.wait_idle_in_thread(self._engine.close_timeout)
         finally:
             self._end(closing, dropped)
 
     def _begin(self, wait_timeout: float) -> tuple[list[Dispatcher], int]:
         """Who is closed, and how many callbacks have been dropped until now."""
-        exchanges = self._parts.ledger.exchanges()
+        exchanges = self._engine.ledger.exchanges()
         if exchanges and wait_timeout:
             log(
                 "info",
@@ -139,36 +116,36 @@ class Shutdown:
                 wait_timeout=wait_timeout,
                 exchanges=len(exchanges),
             )
-        closing = self._parts.dispatchers()
+        closing = self._dispatchers.all()
         for dispatcher in closing:
             dispatcher.is_closing = True
-        for exchange in (*exchanges, *self._parts.ledger.dormant()):
+        for exchange in (*exchanges, *self._engine.ledger.dormant()):
             if exchange.host.closes_with_runner:
                 exchange.host.is_closing = True
-        return closing, self._parts.statistics().dropped
+        return closing, self._engine.statistics().dropped
 
     def _is_over(self) -> bool:
         return not self._left()
 
     def _left(self) -> list[Exchange]:
         """The exchanges that are being closed, and have unsettled callbacks."""
-        return [e for e in self._parts.ledger.exchanges() if e.host.is_closing]
+        return [e for e in self._engine.ledger.exchanges() if e.host.is_closing]
 
     def _shut(self, closing: list[Dispatcher]) -> None:
         """Nothing begins any more."""
         for dispatcher in closing:
             dispatcher.is_shut = True
-        for exchange in self._parts.ledger.dormant():
+        for exchange in self._engine.ledger.dormant():
             if exchange.host.is_closing:
                 _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
 
     def _give_up(self, closing: list[Dispatcher]) -> None:
         """Drop what waits, and cancel what runs."""
-        limit = f"within wait_timeout={self._parts.wait_timeout:g} s"
+        limit = f"within wait_timeout={self._engine.wait_timeout:g} s"
         reason = f"shutdown: it had not started {limit}"
         for exchange in self._left():
             _drop(exchange, exchange.pending(), reason)
-        for chain in self._parts.slots.take_closed():
+        for chain in self._engine.slots.take_closed():
             chain.abandon(reason)
         reason = f"shutdown: it had not ended {limit}"
         for exchange, callback in self._running_of(self._left()):
@@ -182,24 +159,24 @@ class Shutdown:
             reason = "shutdown: it had not ended when the time was up"
             for exchange, callback in self._running_of(self._left()):
                 exchange.host.give_up(callback, CallbackState.DROPPED, reason)
-        parts = self._parts
-        parts.backpressure.losses.say_rest()
-        parts.reports.losses.say_rest()
-        dropped = parts.statistics().dropped - dropped_before
+        engine = self._engine
+        engine.backpressure.losses.say_rest()
+        engine.reports.losses.say_rest()
+        dropped = engine.statistics().dropped - dropped_before
         if dropped:
             message = "shutdown: %s callback(s) were lost, as named above"
             log("error", "shutdown_lost", message, dropped, dropped=dropped)
-        if all(dispatcher.is_closing for dispatcher in parts.dispatchers()):
-            parts.pool.close()
-            parts.background.close()
-            parts.timers.hurry()
-            parts.starts.hurry()
+        if all(dispatcher.is_closing for dispatcher in self._dispatchers.all()):
+            engine.pool.close()
+            engine.background.close()
+            engine.timers.hurry()
+            engine.starts.hurry()
 
     def _running_of(
         self, exchanges: Sequence[Exchange]
     ) -> Iterator[tuple[Exchange, Callback[Any]]]:
         owners: dict[object, Exchange] = {exchange: exchange for exchange in exchanges}
-        for callback in self._parts.ledger.running():
+        for callback in self._engine.ledger.running():
             if callback._owner in owners:
                 yield owners[callback._owner], callback
 

@@ -1,0 +1,74 @@
+"""The dispatchers of one runner: one for each event loop, and one for the threads."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from .dispatcher import Dispatcher, LoopDispatcher, ThreadDispatcher
+from .engine import Engine
+
+
+class Dispatchers:
+    """Made when an exchange needs one. One that is shut has an heir as soon as
+    there is a sign of life: another lifespan, another loop, another exchange."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
+        self._apps = 0
+        self.threads: ThreadDispatcher = self._make_threads()
+
+    def _make_threads(self) -> ThreadDispatcher:
+        return ThreadDispatcher(self._engine, lambda: self.threads)
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> LoopDispatcher:
+        dispatcher = self._loops.get(loop)
+        if dispatcher is None:
+            self.abandon_closed()
+            dispatcher = LoopDispatcher(self._engine, loop, partial(self.of, loop))
+            self._loops[loop] = dispatcher
+            self._engine.pool.open()
+        return dispatcher
+
+    def of_threads(self) -> ThreadDispatcher:
+        if self.threads.is_shut:
+            # A new exchange is a sign of life, and there is no other without a loop.
+            self.threads = self._make_threads()
+            self._engine.pool.open()
+        return self.threads
+
+    def all(self) -> list[Dispatcher]:
+        with self._lock:
+            return [*self._loops.values(), self.threads]
+
+    def abandon_closed(self) -> None:
+        """Account for what loops had not ended when they were closed."""
+        for loop in [*self._loops]:
+            if loop.is_closed():
+                gone = self._loops.pop(loop, None)
+                if gone is not None:
+                    gone.abandon()
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """An app has started on this loop."""
+        with self._lock:
+            self._apps += 1
+            if loop in self._loops and self._loops[loop].is_closing:
+                # What is being closed, or was, stays so: this is another life.
+                del self._loops[loop]
+
+    def detach(self) -> bool:
+        """An app is gone; whether it was the last one."""
+        with self._lock:
+            self._apps -= 1
+            return self._apps == 0
+
+    def reopen(self, closed: Sequence[Dispatcher]) -> None:
+        """The loops of these go on: what they register later is another life."""
+        with self._lock:
+            for dispatcher in closed:
+                is_known = [loop for loop, known in self._loops.items() if known is dispatcher]
+                for loop in is_known:
+                    del self._loops[loop]

@@ -1,0 +1,136 @@
+"""What starts callbacks, and what it bounds and accounts for them with.
+
+Promise 9, bounded: at most ``limit`` at once. A chain of sequential callbacks
+takes one slot, each concurrent callback one of its own. At most
+``pending_limit`` of finished exchanges wait, or ``overflow`` says what then.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..conf import Bounds
+from ..exchange import SUCCEEDED, Callback, CallbackState, Exchange
+from ..instrumentation import log_ended, tell
+from ..lanes import BackgroundLoop, WorkerPool
+from ..runtime import SwitchInterval, Timers, is_debug
+from .chains import CLOSED_RUNNER, Chain
+from .ledger import Ledger, Statistics
+from .overflow import FULL, Backpressure
+from .reports import Reports
+from .slots import Slots
+
+
+class Engine:
+    """A runner, as its dispatchers and its shutdown see it."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self.ledger: Ledger = Ledger()
+        self.begin_life()
+
+    def begin_life(self) -> None:
+        """Nothing runs and nothing waits: in a new runner, and in a process
+        that was forked off, which has none of the threads of its parent."""
+        switching = SwitchInterval(lambda: self._bounds.switch_interval)
+        self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads, switching)
+        self.timers: Timers = Timers()
+        # Not those: they call handlers and instruments of the user's at length. It lingers
+        # as long as requests come, as a new thread would cost each of them.
+        self.starts: Timers = Timers(linger=1.0)
+        self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
+        self.ledger.begin()
+        self.slots: Slots = Slots(lambda: self._bounds.limit)
+        self.backpressure: Backpressure = Backpressure(
+            self.ledger, lambda: self._bounds, self.timers.call_later
+        )
+        self.reports: Reports = Reports(self.ledger, self.timers.call_later)
+
+    def statistics(self) -> Statistics:
+        """How many callbacks are in which state, all at one moment."""
+        return self.ledger.statistics(self.pool.overdue_count)
+
+    @property
+    def wait_timeout(self) -> float:
+        self.refresh()
+        return self._bounds.wait_timeout
+
+    @property
+    def close_timeout(self) -> float:
+        return self._bounds.close_timeout
+
+    # Who may run, and how many may wait.
+
+    def submit(self, chain: Chain) -> None:
+        """Start a unit, or keep it until there is room."""
+        if chain.is_closed():
+            chain.abandon(CLOSED_RUNNER)
+            return
+        self.refresh()
+        self.slots.submit(chain)
+
+    def release(self) -> None:
+        self.slots.release()
+
+    def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
+        return self.slots.lending(callback)
+
+    def refuse_overflow(self, name: str) -> None:
+        if self._bounds.overflow == "raise":
+            self.backpressure.refuse(name)
+
+    async def wait_for_room(self) -> None:
+        await self.backpressure.wait()
+
+    def limit_waiting(self, exchange: Exchange) -> None:
+        if self.backpressure.check(exchange):
+            self.slots.trim()
+
+    def timeout_of(self, callback: Callback[Any]) -> float | None:
+        own = callback.options.timeout
+        timeout = callback._timeout = self._bounds.timeout if own is None else own
+        if timeout is not None and callback._returned is not None:
+            # The function has used some of it, and its coroutine has the rest.
+            timeout = max(0.0, timeout - self.ledger.running_for(callback))
+        return timeout
+
+    # What becomes of callbacks.
+
+    def registered(self, callback: Callback[Any]) -> None:
+        if self._bounds.instruments:
+            tell(self._bounds.instruments, "registered", callback)
+
+    def started(self, callback: Callback[Any]) -> None:
+        if is_debug():
+            self.reports.started(callback)
+        if self.backpressure.is_awaited:
+            self.backpressure.look()
+        if self._bounds.instruments:
+            tell(self._bounds.instruments, "started", callback)
+
+    def settled(self, callback: Callback[Any]) -> None:
+        if self.reports.began:
+            self.reports.settled(callback)
+        if self.slots.lent:
+            self.slots.ended(callback)
+        if self.backpressure.is_awaited:
+            self.backpressure.look()
+        state = callback._state
+        if state is CallbackState.DROPPED:
+            losses = self.backpressure.losses if callback._reason is FULL else self.reports.losses
+            losses.add(callback)
+        elif state is not SUCCEEDED:
+            log_ended(callback)
+        if self._bounds.instruments:
+            tell(self._bounds.instruments, "ended", callback)
+
+    def slow_step(self, callback: Callback[Any], seconds: float) -> None:
+        self.reports.slow_step(callback, seconds, self._bounds.slow_step)
+
+    def slow_background_step(self, callback: Callback[Any], seconds: float) -> None:
+        # One that has asked for this lane may block it.
+        if callback.home != "background":
+            limit = self._bounds.slow_step
+            self.reports.slow_step(callback, seconds, limit, in_background=True)
+
+    def refresh(self) -> None:
+        """Look what the bounds are now. Those of a runner of one's own are fixed."""
