@@ -159,8 +159,12 @@ class CallbackLifecycle(ResponseState):
 
     def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         """The next sequential callback, now RUNNING; ``None`` if there is none,
-        or if it belongs to none of these lanes. One that is not wanted needs no lane."""
-        registry = self._registered()
+        or if it belongs to none of these lanes. One that is not wanted needs no lane.
+
+        It takes no lock to see none: one that is registered now is seen in ``give_back``."""
+        registry = self._registry
+        if registry is None or not registry.sequential:
+            return None
         with registry.lock:
             callback = registry.head()
             if callback is None:
@@ -207,12 +211,6 @@ class CallbackLifecycle(ResponseState):
             self.host.turn(callback, following, was_waiting)
         del dropped
         return following
-
-    def has_next(self) -> bool:
-        """Whether ``next`` may find one. It takes no lock: who does not see one that
-        is registered now will see it in ``give_back``."""
-        registry = self._registry
-        return registry is not None and bool(registry.sequential)
 
     def give_back(self) -> bool:
         """Give up the claim to the sequential callbacks, if there is none left."""

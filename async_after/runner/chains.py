@@ -52,7 +52,7 @@ class Chain:
         """The next callback to run, RUNNING, if it belongs to one of these
         lanes; those not wanted are SKIPPED on the way."""
         exchange = self.exchange
-        if self.is_closed():
+        if self._starter.is_shut:
             self.drop(CLOSED_RUNNER)
         while (callback := self._next(lanes)) is not None:
             if callback.options.when == "always" or callback.options.wants(exchange.sealed):
@@ -82,7 +82,7 @@ class Chain:
                 yield callback
 
     def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
-        return self.exchange.next(lanes) if self.exchange.has_next() else None
+        return self.exchange.next(lanes)
 
     def is_empty(self) -> bool:
         """Whether there is nothing left; the claim to it is given back then."""

@@ -18,10 +18,11 @@ class _DefaultRunner(Runner):
         self._wrong_pace = Pace(1, 60.0)
         super().__init__()
         conf.followers.append(self._follow)
-        self._bounds = conf.checked[2]
+        self._follow(conf.checked[2])
 
     def _follow(self, bounds: Bounds) -> None:
         self._bounds = bounds
+        self.slots.limit = bounds.limit
 
     def refresh(self) -> None:
         try:

@@ -44,9 +44,9 @@ class Dispatcher:
         self.wait_for_room: Callable[[], Awaitable[None]] = engine.wait_for_room
         self.registered: Callable[[Callback[Any]], None] = engine.registered
         self.settled: Callable[[Callback[Any]], None] = engine.settled
-        self.release: Callable[[], None] = engine.release
+        self.release: Callable[[], None] = engine.slots.release
         self.timeout_of: Callable[[Callback[Any]], float | None] = engine.timeout_of
-        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = engine.lending
+        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = engine.slots.lending
         self.is_closing: bool = False
         """The runner is being closed, for this dispatcher's exchanges too."""
         self.is_shut: bool = False
@@ -71,7 +71,8 @@ class Dispatcher:
                 self.engine.submit(Chain(self, exchange))
             else:
                 self.engine.submit(SingleChain(self, exchange, callback))
-        self._limit_waiting(exchange)
+        if self.engine.ledger.waiting:
+            self._limit_waiting(exchange)
 
     def _limit_waiting(self, exchange: Exchange) -> None:
         self.engine.limit_waiting(exchange)

@@ -5,7 +5,6 @@ takes one slot, each concurrent callback one of its own. At most
 ``pending_limit`` of finished exchanges wait, or ``overflow`` says what then.
 """
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 from ..conf import Bounds
@@ -39,7 +38,7 @@ class Engine:
         self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.ledger.begin()
-        self.slots: Slots = Slots(lambda: self._bounds.limit)
+        self.slots: Slots = Slots(self._bounds.limit)
         self.backpressure: Backpressure = Backpressure(
             self.ledger, lambda: self._bounds, self.timers.call_later
         )
@@ -67,12 +66,6 @@ class Engine:
             return
         self.refresh()
         self.slots.submit(chain)
-
-    def release(self) -> None:
-        self.slots.release()
-
-    def lending(self, callback: Callback[Any]) -> AbstractContextManager[None]:
-        return self.slots.lending(callback)
 
     def refuse_overflow(self, name: str) -> None:
         if self._bounds.overflow == "raise":

@@ -6,7 +6,7 @@ first-out.
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,8 @@ from .chains import Chain
 
 
 class Slots:
-    def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self._lock = threading.Lock()
         self._used = 0
         self._waiting: deque[Chain] = deque()
@@ -30,7 +30,7 @@ class Slots:
 
     def submit(self, chain: Chain) -> None:
         """Start a unit, or keep it until there is room."""
-        limit = self._limit()
+        limit = self.limit
         ready: list[Chain] = []
         with self._lock:
             if not self._waiting and self._used < limit:
@@ -54,7 +54,7 @@ class Slots:
 
     def release(self) -> None:
         """A slot is free: for the next unit that has something to start."""
-        limit = self._limit()
+        limit = self.limit
         while True:
             with self._lock:
                 if not self._waiting or self._used > limit:
