@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .delivery import Delivery
+    from .engine import RunnerFull, Statistics
     from .exchange import (
         Callback,
         CallbackNotRun,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     )
     from .instrumentation import Instrument
     from .registration import aafter_response, after_response, exchange_scope
-    from .runner import Runner, RunnerFull, Statistics, get_runner
+    from .runner import Runner, get_runner
 
 __all__ = [
     "Callback",
@@ -50,8 +51,8 @@ _HOMES = {
     "NoActiveExchange": "exchange",
     "Outcome": "exchange",
     "Runner": "runner",
-    "RunnerFull": "runner",
-    "Statistics": "runner",
+    "RunnerFull": "engine",
+    "Statistics": "engine",
     "aafter_response": "registration",
     "after_response": "registration",
     "exchange_scope": "registration",

@@ -1,24 +1,15 @@
-"""Starts callbacks, bounds them, accounts for them, and drains them at shutdown."""
+"""The runner: takes the callbacks of ended exchanges to the lanes, and drains them at shutdown."""
 
 from .acknowledged import DELIVERY_TIMEOUT
-from .chains import Alone, Chain, SingleChain
-from .default import get_runner
 from .dispatcher import Dispatcher, LoopDispatcher
 from .inline import InlineDispatcher
-from .ledger import Statistics
-from .overflow import RunnerFull
-from .runner import Runner
+from .runner import Runner, get_runner
 
 __all__ = [
     "DELIVERY_TIMEOUT",
-    "Alone",
-    "Chain",
     "Dispatcher",
     "InlineDispatcher",
     "LoopDispatcher",
     "Runner",
-    "RunnerFull",
-    "SingleChain",
-    "Statistics",
     "get_runner",
 ]

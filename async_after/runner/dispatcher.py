@@ -7,13 +7,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ..engine import Chain, Engine, SingleChain, reports
 from ..exchange import Callback, CallbackState, Exchange, Lane
 from ..lanes import LoopLane, SessionExecutor, Worker, run_in_thread
 from ..runtime import running_loop
-from . import reports
 from .acknowledged import Acknowledgements
-from .chains import Chain, SingleChain
-from .engine import Engine
 
 _THREADS: tuple[Lane, ...] = ("threads",)
 GIVE_WAY = 0.003

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+from ..engine import Engine
 from .dispatcher import Dispatcher, LoopDispatcher, ThreadDispatcher
-from .engine import Engine
 
 
 class Dispatchers:

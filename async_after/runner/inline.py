@@ -13,10 +13,10 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
+from ..engine import Chain, SingleChain, run_alone
 from ..exchange import Callback, Exchange, current_exchange
 from ..lanes import CANCELLED_TASK, InlineLane, ThreadSensitivity, run_in_thread
 from ..runtime import greenlets, is_in_loop
-from .chains import Chain, SingleChain, run_alone
 from .dispatcher import Dispatcher
 from .runner import Runner
 

@@ -10,11 +10,11 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ..engine import Engine
 from ..exchange import Callback, CallbackState, Exchange
 from ..runtime import log, process
 from .dispatcher import Dispatcher, LoopDispatcher
 from .dispatchers import Dispatchers
-from .engine import Engine
 
 _SAME_SHUTDOWN = 5.0
 """Seconds between the end of a server's waiting and the exit of its process."""

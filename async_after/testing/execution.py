@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from ..delivery import Delivery, Wait
+from ..engine import SingleChain
 from ..exchange import Callback, CallbackState, Exchange, current_exchange
 from ..lanes import ThreadSensitivity
-from ..runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, SingleChain, get_runner
+from ..runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, get_runner
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from .. import conf
 from ..conf import WsgiLane
+from ..engine import Alone, Chain, SingleChain
 from ..exchange import Callback, CallbackState, Exchange
 from ..lanes import cleanup, run_in_thread
-from ..runner import Alone, Chain, Dispatcher, InlineDispatcher, Runner, SingleChain
+from ..runner import Dispatcher, InlineDispatcher, Runner
 from ..runtime import Latch, greenlets, log
 
 _CONTROL_IS_BACK = 0.05

@@ -11,7 +11,7 @@ import pytest
 from async_after import Callback, CallbackState, Runner, aafter_response, after_response
 from async_after.asgi import AfterResponseMiddleware
 from async_after.conf import Overflow
-from async_after.runner import overflow as room
+from async_after.engine import overflow as room
 
 from .conftest import (
     DEADLINE,

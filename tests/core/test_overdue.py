@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.runner import reports
+from async_after.engine import reports
 
 from .conftest import (
     DEADLINE,

@@ -21,8 +21,8 @@ from async_after import (
     get_runner,
 )
 from async_after.asgi import AfterResponseMiddleware
+from async_after.engine.overflow import FULL
 from async_after.exchange import Exchange
-from async_after.runner.overflow import FULL
 
 from .conftest import (
     DEADLINE,

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_after import Callback, CallbackState, Runner, after_response
+from async_after.engine import Statistics
 from async_after.exchange import KEY
-from async_after.runner import Statistics
 
 from .conftest import (
     DEADLINE,

@@ -9,8 +9,8 @@ import pytest
 from django.test import override_settings
 
 from async_after import exchange_scope, get_runner
+from async_after.engine import reports
 from async_after.registration import after_response
-from async_after.runner import reports
 from async_after.runtime.logging import logger
 
 from ..core.conftest import DEADLINE, loop_exchange, responding
