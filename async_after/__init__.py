@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
-    from .engine import RunnerFull, Statistics
-    from .exchange import (
+    from ._core.capacity import RunnerFull, Statistics
+    from ._core.delivery import Delivery
+    from ._core.exchange import (
         Callback,
         CallbackNotRun,
         CallbackState,
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         NoActiveExchange,
         Outcome,
     )
-    from .instrumentation import Instrument
-    from .registration import aafter_response, after_response, exchange_scope
-    from .runner import Runner, get_runner
+    from ._core.instrumentation import Instrument
+    from ._core.registration import aafter_response, after_response, exchange_scope
+    from ._core.runner import Runner, get_runner
 
 __all__ = [
     "Callback",
@@ -51,8 +51,8 @@ _HOMES = {
     "NoActiveExchange": "exchange",
     "Outcome": "exchange",
     "Runner": "runner",
-    "RunnerFull": "engine",
-    "Statistics": "engine",
+    "RunnerFull": "capacity",
+    "Statistics": "capacity",
     "aafter_response": "registration",
     "after_response": "registration",
     "exchange_scope": "registration",
@@ -65,7 +65,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f".{home}", __name__), name)
+    value = globals()[name] = getattr(importlib.import_module(f"._core.{home}", __name__), name)
     return value
 
 

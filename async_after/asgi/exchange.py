@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..delivery import Connection, Noted, probes
-from ..exchange import Exchange
+from .._core.delivery import Connection, Noted, probes
+from .._core.exchange import Exchange
 
 Scope = MutableMapping[str, Any]
 
@@ -106,7 +106,7 @@ class AsgiExchange(Exchange):
                 self.body(size, True)
             raise
         self.body(size, completes)
-        if completes and self._registry is not None and self._registry.asks:
+        if completes and self._queue is not None and self._queue.asks:
             self._note()
 
     async def _trailers(self, message: Message) -> None:

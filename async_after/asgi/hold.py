@@ -8,8 +8,8 @@ import asyncio
 import time
 from typing import Any
 
-from ..exchange import Exchange, running_callback
-from ..runner import LoopDispatcher, Runner
+from .._core.exchange import Exchange, running_callback
+from .._core.runner import LoopDispatcher, Runner
 
 
 async def hold(
@@ -60,7 +60,7 @@ class _Held(asyncio.Future[None]):
 
     def _report(self, msg: Any) -> None:
         """The server has cancelled the last one that was held."""
-        reports = self._runner.reports
+        reports = self._runner.capacity.reports
         if msg is not None:
             # uvicorn says that its patience is over, and ends.
             reports.unsettled(f"it is lost if the process ends before: the server says {msg!r}")
@@ -68,7 +68,7 @@ class _Held(asyncio.Future[None]):
             # It is shutting down, and waits; or was it only impatient (daphne)?
             reports.waiting(
                 "the server has cancelled the last request that is held: waiting up to"
-                f" {self._runner.wait_timeout} s, unless the process ends before,"
+                f" {self._runner.capacity.wait_timeout} s, unless the process ends before,"
             )
 
     def let_go(self) -> None:
@@ -77,17 +77,17 @@ class _Held(asyncio.Future[None]):
 
 
 async def _wait_for_all(runner: Runner) -> None:
-    runner.shutdown.begin_waiting(runner.wait_timeout)
-    deadline = time.monotonic() + runner.wait_timeout
+    runner.shutdown.begin_waiting(runner.capacity.wait_timeout)
+    deadline = time.monotonic() + runner.capacity.wait_timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
-            if await runner.ledger.wait_idle(left):
+            if await runner.capacity.ledger.wait_idle(left):
                 runner.shutdown.end_waiting()
                 return
         except asyncio.CancelledError:
             # daphne cancels again each second.
             continue
-    runner.reports.unsettled(
-        f"the server has cancelled its request {runner.wait_timeout} s ago, and it is lost if the"
+    runner.capacity.reports.unsettled(
+        f"the server has cancelled its request {runner.capacity.wait_timeout} s ago, and it is lost if the"
         " server is shutting down"
     )

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..runner import Runner
+from .._core.runner import Runner
 from .exchange import Message, Receive, Scope, Send
 
 

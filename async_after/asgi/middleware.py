@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from ..exchange import KEY, Exchange, Outcome, current_exchange, inside
-from ..runner import LoopDispatcher, Runner
-from ..wrapper import Wrapper
+from .._core.exchange import KEY, Exchange, Outcome, current_exchange, inside
+from .._core.runner import LoopDispatcher, Runner
+from .._core.wrapper import Wrapper
 from .exchange import UNKNOWN, AsgiExchange, Receive, Scope, Send
 from .hold import hold
 from .lifespan import Lifespan

@@ -6,7 +6,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from ..exchange import Exchange, current_exchange
+from .._core.exchange import Exchange, current_exchange
 from .ending import Ending
 
 

@@ -13,7 +13,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 
-from .. import conf
+from .._core import conf
 from . import applications
 from .applications import MIDDLEWARE
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 
-from ..exchange import current_exchange
-from ..runtime import greenlets, log
+from .._core.exchange import current_exchange
+from .._core.runtime import gevent, log
 from .body import AsyncBody, Body, SyncBody, one_by_one
 from .ending import Ending
 
@@ -131,6 +131,6 @@ class _End(_Closer):
                 self._ending.exchange.disconnect()
             # In a thread that holds no lock of ours: the one where the
             # garbage collector runs may.
-            greenlets.start_thread(self._ending.end_detached)
+            gevent.start_thread(self._ending.end_detached)
         except Exception:  # the interpreter or the loop is gone
             pass

@@ -12,11 +12,11 @@ from concurrent.futures import Future
 
 from django.http import HttpRequest
 
-from ..exchange import Exchange
-from ..lanes import cleanup, contexts
-from ..runner import Dispatcher, InlineDispatcher, Runner
-from ..runtime import greenlets, running_loop
-from ..wsgi.lanes import lane_of
+from .._core.exchange import Exchange
+from .._core.lanes import cleanup, contexts
+from .._core.runner import Dispatcher, InlineDispatcher, Runner
+from .._core.runtime import gevent, running_loop
+from ..wsgi.dispatch import lane_of
 
 
 class Place:
@@ -89,7 +89,7 @@ class _TestClient(Place):
         self.host.run(exchange)
 
     def run_detached(self, exchange: Exchange) -> None:
-        greenlets.start_thread(functools.partial(self.host.run, exchange))
+        gevent.start_thread(functools.partial(self.host.run, exchange))
 
     async def arun(self, exchange: Exchange) -> None:
         await self.host.arun(exchange)
@@ -169,13 +169,13 @@ class _ASGIServer(Place):
             return
         # As Django does after this: the callbacks may need the connection.
         cleanup.close_old_connections(keep=cleanup.open_blocks())
-        timeout = self._runner.wait_timeout
+        timeout = self._runner.capacity.wait_timeout
         # A callback that has made this request needs no slot meanwhile.
         with exchange.lending():
             is_idle = exchange.idle_latch().wait_in_thread(timeout)
         if not is_idle:
             self._runner.shutdown.begin_waiting(0)
-            self._runner.reports.unsettled(
+            self._runner.capacity.reports.unsettled(
                 f"its request was kept for wait_timeout={timeout} s and is let go now: it is lost"
                 " if the server shuts down before it ends. An application that is wrapped in"
                 " async_after.asgi waits for it at shutdown",

@@ -16,9 +16,9 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .. import conf
-from ..exchange import KEY, Exchange, current_exchange, key_holder
-from ..runner import get_runner
+from .._core import conf
+from .._core.exchange import KEY, Exchange, current_exchange, key_holder
+from .._core.runner import get_runner
 from ..wsgi.environ import WsgiExchange
 from .closers import hang_on
 from .ending import Ending

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from ..registration import after_response
+from .._core.registration import after_response
 
 P = ParamSpec("P")
 Response = TypeVar("Response", bound=HttpResponseBase)

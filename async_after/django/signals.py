@@ -14,9 +14,9 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from ..exchange import Exchange, Options, Outcome, name_of
-from ..registration import AfterResponseWithOutcome
-from ..runtime import log
+from .._core.exchange import Exchange, Options, Outcome, name_of
+from .._core.registration import AfterResponseWithOutcome
+from .._core.runtime import log
 
 response_finished: Signal = Signal()
 """Sent after the response of each request that passes the Django middleware.

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from ..registration import Interceptor, interception
+from .._core.registration import Interceptor, test_hook
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,10 +20,10 @@ class Block(Interceptor):
         if self._is_entered:
             raise RuntimeError(f"this {type(self).__name__}() is active already: make another one")
         self._is_entered = True
-        interception.enter(self)
+        test_hook.enter(self)
 
     def _leave(self) -> None:
-        interception.leave(self)
+        test_hook.leave(self)
         self._is_entered = False
 
     def _copy(self) -> Any:

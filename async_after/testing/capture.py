@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from ..exchange import Callback, Exchange, Options
-from ..registration import Held, interception
+from .._core.exchange import Callback, Exchange, Options
+from .._core.registration import Held, test_hook
 from .blocks import Block, raise_all
 from .execution import Execution, Registration
 
@@ -71,7 +71,7 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
         with self._lock:
             if not self._is_open:
                 return False
-            interception.register(Held(exchange), callback)
+            test_hook.register(Held(exchange), callback)
             self._held.append((exchange, callback))
             self._captured.append(captured)
             return True
@@ -137,7 +137,7 @@ class suppress_after_response(Block):  # noqa: N801
     """
 
     def hold(self, exchange: Exchange, callback: Callback[Any]) -> bool:
-        interception.register(Held(exchange), callback)
+        test_hook.register(Held(exchange), callback)
         exchange.skip_dormant(callback)
         return True
 

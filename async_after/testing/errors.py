@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from ..conf import is_seconds
-from ..exchange import Callback, Exchange
-from ..runner import LoopDispatcher
-from ..runtime import Latch, running_loop
+from .._core.conf import is_seconds
+from .._core.exchange import Callback, Exchange
+from .._core.runner import LoopDispatcher
+from .._core.runtime import Latch, running_loop
 from .blocks import Block, raise_all
 from .execution import Registration, error_of, surrounding
 

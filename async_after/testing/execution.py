@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from ..delivery import Delivery, Wait
-from ..engine import SingleChain
-from ..exchange import Callback, CallbackState, Exchange, current_exchange
-from ..lanes import ThreadSensitivity
-from ..runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, get_runner
+from .._core.capacity import SingleChain
+from .._core.delivery import Delivery, Wait
+from .._core.exchange import Callback, CallbackState, Exchange, current_exchange
+from .._core.lanes import ThreadSensitivity
+from .._core.runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, get_runner
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before
@@ -204,4 +204,4 @@ class _Place(InlineDispatcher):
 def _runner_of(exchange: Exchange) -> Runner:
     """Whose instruments hear of its callbacks."""
     host = exchange.host
-    return cast(Runner, host.engine) if isinstance(host, Dispatcher) else get_runner()
+    return cast(Runner, host.capacity) if isinstance(host, Dispatcher) else get_runner()

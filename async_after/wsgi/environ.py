@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..delivery import Connection, probes
-from ..exchange import KEY, Exchange
+from .._core.delivery import Connection, probes
+from .._core.exchange import KEY, Exchange
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]

@@ -13,12 +13,12 @@ from typing import Any, get_args
 
 from asgiref.sync import iscoroutinefunction
 
-from ..conf import WsgiLane
-from ..exchange import KEY, Exchange, Outcome, current_exchange, inside
-from ..runner import Runner
-from ..wrapper import Wrapper
+from .._core.conf import WsgiLane
+from .._core.exchange import KEY, Exchange, Outcome, current_exchange, inside
+from .._core.runner import Runner
+from .._core.wrapper import Wrapper
+from .dispatch import lane_of
 from .environ import Environ, Files, StartResponse, WsgiExchange, exchange_of, path_of
-from .lanes import lane_of
 from .response import Body, Response, SizedBody
 
 # Frameworks declare the three in many ways.

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..exchange import current_exchange
-from ..runtime import greenlets
+from .._core.exchange import current_exchange
+from .._core.runtime import gevent
+from .dispatch import Lane
 from .environ import Headers, StartResponse, WsgiExchange
-from .lanes import Lane
 
 
 class Response:
@@ -203,7 +203,7 @@ def _end_elsewhere(response: Response, error: BaseException | None) -> None:
     """In a thread that holds no lock of ours: the one where the garbage
     collector runs may."""
     if not response.exchange.is_ended:
-        greenlets.start_thread(functools.partial(response.end_soon, error))
+        gevent.start_thread(functools.partial(response.end_soon, error))
 
 
 class SizedBody(Body):

@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from ..runtime import log, process
+from .._core.runtime import log, process
 
 
 def drain_on_sigterm() -> bool:

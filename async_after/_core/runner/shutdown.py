@@ -10,11 +10,11 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..engine import Engine
+from ..capacity import Capacity
 from ..exchange import Callback, CallbackState, Exchange
 from ..runtime import log, process
-from .dispatcher import Dispatcher, LoopDispatcher
-from .dispatchers import Dispatchers
+from .dispatch import Dispatcher, LoopDispatcher
+from .loops import Dispatchers
 
 _SAME_SHUTDOWN = 5.0
 """Seconds between the end of a server's waiting and the exit of its process."""
@@ -24,8 +24,8 @@ class Shutdown:
     """Closes the dispatchers that there are when it begins, and what they had
     to run. Apps that start meanwhile have others: that is another life."""
 
-    def __init__(self, engine: Engine, dispatchers: Dispatchers) -> None:
-        self._engine = engine
+    def __init__(self, capacity: Capacity, dispatchers: Dispatchers) -> None:
+        self._capacity = capacity
         self._dispatchers = dispatchers
         self._wait_over: float | None = None
 
@@ -40,7 +40,7 @@ class Shutdown:
 
     async def aclose(self, wait_timeout: float) -> None:
         closing, dropped = self._begin(wait_timeout)
-        ledger = self._engine.ledger
+        ledger = self._capacity.ledger
         deadline = time.monotonic() + wait_timeout
         try:
             is_over = await ledger.wait_until(self._is_over, wait_timeout)
@@ -50,7 +50,7 @@ class Shutdown:
                 is_over = await ledger.wait_until(self._is_over, deadline - time.monotonic())
             if not is_over:
                 self._give_up(closing)
-                await ledger.wait_until(self._is_over, self._engine.close_timeout)
+                await ledger.wait_until(self._is_over, self._capacity.close_timeout)
         finally:
             # Also where the server has lost patience, and cancels this.
             self._end(closing, dropped)
@@ -66,7 +66,7 @@ class Shutdown:
             )
 
     def at_exit(self, wait_timeout: float, goes_on: bool) -> None:
-        ledger = self._engine.ledger
+        ledger = self._capacity.ledger
         dispatchers = self._dispatchers.all()
         resting = [
             dispatcher
@@ -99,13 +99,13 @@ class Shutdown:
                 is_over = ledger.wait_idle_in_thread(max(0.0, deadline - time.monotonic()))
             if not is_over:
                 self._give_up(closing)
-                ledger.wait_idle_in_thread(self._engine.close_timeout)
+                ledger.wait_idle_in_thread(self._capacity.close_timeout)
         finally:
             self._end(closing, dropped)
 
     def _begin(self, wait_timeout: float) -> tuple[list[Dispatcher], int]:
         """Who is closed, and how many callbacks have been dropped until now."""
-        exchanges = self._engine.ledger.exchanges()
+        exchanges = self._capacity.ledger.exchanges()
         if exchanges and wait_timeout:
             log(
                 "info",
@@ -119,33 +119,33 @@ class Shutdown:
         closing = self._dispatchers.all()
         for dispatcher in closing:
             dispatcher.is_closing = True
-        for exchange in (*exchanges, *self._engine.ledger.dormant()):
+        for exchange in (*exchanges, *self._capacity.ledger.dormant()):
             if exchange.host.closes_with_runner:
                 exchange.host.is_closing = True
-        return closing, self._engine.statistics().dropped
+        return closing, self._capacity.statistics().dropped
 
     def _is_over(self) -> bool:
         return not self._left()
 
     def _left(self) -> list[Exchange]:
         """The exchanges that are being closed, and have unsettled callbacks."""
-        return [e for e in self._engine.ledger.exchanges() if e.host.is_closing]
+        return [e for e in self._capacity.ledger.exchanges() if e.host.is_closing]
 
     def _shut(self, closing: list[Dispatcher]) -> None:
         """Nothing begins any more."""
         for dispatcher in closing:
             dispatcher.is_shut = True
-        for exchange in self._engine.ledger.dormant():
+        for exchange in self._capacity.ledger.dormant():
             if exchange.host.is_closing:
                 _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
 
     def _give_up(self, closing: list[Dispatcher]) -> None:
         """Drop what waits, and cancel what runs."""
-        limit = f"within wait_timeout={self._engine.wait_timeout:g} s"
+        limit = f"within wait_timeout={self._capacity.wait_timeout:g} s"
         reason = f"shutdown: it had not started {limit}"
         for exchange in self._left():
             _drop(exchange, exchange.pending(), reason)
-        for chain in self._engine.slots.take_closed():
+        for chain in self._capacity.limiter.take_closed():
             chain.abandon(reason)
         reason = f"shutdown: it had not ended {limit}"
         for exchange, callback in self._running_of(self._left()):
@@ -159,24 +159,24 @@ class Shutdown:
             reason = "shutdown: it had not ended when the time was up"
             for exchange, callback in self._running_of(self._left()):
                 exchange.host.give_up(callback, CallbackState.DROPPED, reason)
-        engine = self._engine
-        engine.backpressure.losses.say_rest()
-        engine.reports.losses.say_rest()
-        dropped = engine.statistics().dropped - dropped_before
+        capacity = self._capacity
+        capacity.backpressure.losses.say_rest()
+        capacity.reports.losses.say_rest()
+        dropped = capacity.statistics().dropped - dropped_before
         if dropped:
             message = "shutdown: %s callback(s) were lost, as named above"
             log("error", "shutdown_lost", message, dropped, dropped=dropped)
         if all(dispatcher.is_closing for dispatcher in self._dispatchers.all()):
-            engine.pool.close()
-            engine.background.close()
-            engine.timers.hurry()
-            engine.starts.hurry()
+            capacity.pool.close()
+            capacity.background.close()
+            capacity.timers.hurry()
+            capacity.starts.hurry()
 
     def _running_of(
         self, exchanges: Sequence[Exchange]
     ) -> Iterator[tuple[Exchange, Callback[Any]]]:
         owners: dict[object, Exchange] = {exchange: exchange for exchange in exchanges}
-        for callback in self._engine.ledger.running():
+        for callback in self._capacity.ledger.running():
             if callback._owner in owners:
                 yield owners[callback._owner], callback
 

@@ -77,7 +77,7 @@ class Exchange(CallbackLifecycle):
         self._is_ended = False
         self._first_byte_at = None
         self._last_at = None
-        self._registry = None
+        self._queue = None
         self._began = monotonic()
 
     def end(self, error: BaseException | None = None) -> bool:
@@ -86,7 +86,7 @@ class Exchange(CallbackLifecycle):
         Only the first call counts: the others answer ``False``.
 
         It takes no lock where there is nothing to run. ``add`` publishes the
-        registry first and then looks whether the exchange has ended; here it
+        queue first and then looks whether the exchange has ended; here it
         is the other way round: one of the two sees the other.
         """
         if self._is_ended:
@@ -95,24 +95,24 @@ class Exchange(CallbackLifecycle):
             self._close(error)
         self._is_ended = True
         self.parent = None
-        registry = self._registry
-        if registry is not None:
-            return self._end_with(registry)
+        queue = self._queue
+        if queue is not None:
+            return self._end_with(queue)
         self._forget()
         return False
 
-    def _end_with(self, registry: CallbackQueue) -> bool:
-        if registry.asks:
+    def _end_with(self, queue: CallbackQueue) -> bool:
+        if queue.asks:
             # Now: what the connection carries later belongs to other responses.
             self._seal_now()
-        with registry.lock:
-            unacknowledged = bool(registry.unready) and self._place_acknowledged(registry)
-            has_callbacks = registry.awake > 0
+        with queue.lock:
+            unacknowledged = bool(queue.unready) and self._place_acknowledged(queue)
+            has_callbacks = queue.awake > 0
             if not has_callbacks:
-                registry.claims.clear()
-                registry.has_chain = False
-                registry.is_over = True
-            has_unsettled = registry.unsettled > 0
+                queue.claims.clear()
+                queue.has_chain = False
+                queue.is_over = True
+            has_unsettled = queue.unsettled > 0
         if unacknowledged:
             self.host.watch(self)
         if not has_unsettled:
@@ -128,15 +128,15 @@ class Exchange(CallbackLifecycle):
             log("exception", "internal_error", message, self.label(), of=self)
             self._headers = ()
 
-    def _place_acknowledged(self, registry: CallbackQueue) -> bool:
+    def _place_acknowledged(self, queue: CallbackQueue) -> bool:
         """Those that wait for the delivery: to their places, if that has come, or
         whether there are any. Under the lock."""
-        waiting = registry.unacknowledged()
-        if not waiting or self._sealed(registry).delivery < Delivery.ACKNOWLEDGED:
+        waiting = queue.unacknowledged()
+        if not waiting or self._sealed(queue).delivery < Delivery.ACKNOWLEDGED:
             return bool(waiting)
         for callback in waiting:
-            del registry.unready[callback]
-            registry.append(callback, in_order=True)
+            del queue.unready[callback]
+            queue.append(callback, in_order=True)
         return False
 
     @property
@@ -146,56 +146,56 @@ class Exchange(CallbackLifecycle):
 
     def pending(self) -> list[Callback[Any]]:
         """Those that have not begun. For the runner at shutdown."""
-        registry = self._registry
-        if registry is None:
+        queue = self._queue
+        if queue is None:
             return []
-        with registry.lock:
-            waiting = [*registry.sequential, *filter(None, registry.claims), *registry.handed]
-            waiting += [callback for callback in registry.unready if not callback._is_dormant]
+        with queue.lock:
+            waiting = [*queue.sequential, *filter(None, queue.claims), *queue.handed]
+            waiting += [callback for callback in queue.unready if not callback._is_dormant]
         return [callback for callback in waiting if callback.state is PENDING]
 
     def unacknowledged(self) -> list[Callback[Any]]:
         """Those that wait until the response is acknowledged, in order."""
-        registry = self._registered()
-        with registry.lock:
-            return registry.unacknowledged()
+        queue = self._registered()
+        with queue.lock:
+            return queue.unacknowledged()
 
     def only_waits(self) -> bool:
         """Whether all that is left waits for something else than the response."""
-        registry = self._registered()
-        with registry.lock:
-            return registry.unsettled == len(registry.unready)
+        queue = self._registered()
+        with queue.lock:
+            return queue.unsettled == len(queue.unready)
 
     def dormant(self) -> list[Callback[Any]]:
         """Those that nobody waits for, as what they wait for may never come."""
-        registry = self._registry
-        if registry is None:
+        queue = self._queue
+        if queue is None:
             return []
-        with registry.lock:
-            return [callback for callback in registry.unready if callback._is_dormant]
+        with queue.lock:
+            return [callback for callback in queue.unready if callback._is_dormant]
 
     def newest(self) -> Callback[Any] | None:
         """The waiting one that was registered last."""
-        registry = self._registered()
-        with registry.lock:
-            while registry.sequential and registry.sequential[-1].done():
-                registry.sequential.pop()
-            sequential = registry.sequential[-1] if registry.sequential else None
+        queue = self._registered()
+        with queue.lock:
+            while queue.sequential and queue.sequential[-1].done():
+                queue.sequential.pop()
+            sequential = queue.sequential[-1] if queue.sequential else None
             if sequential is not None and not sequential._is_waiting:
                 sequential = None
-            concurrent = next((c for c in reversed(registry.handed) if c._is_waiting), None)
+            concurrent = next((c for c in reversed(queue.handed) if c._is_waiting), None)
             if sequential is None or concurrent is None:
                 return sequential or concurrent
             return max(sequential, concurrent, key=lambda callback: callback._number)
 
     def idle_latch(self) -> Latch:
         """Opens when the exchange has ended and no callback is left, but for dormant ones."""
-        registry = self._registry or self._make_registry()
-        with registry.lock:
-            is_idle = self._is_ended and not registry.awake
-            latch = registry.latch or Latch()
+        queue = self._queue or self._make_queue()
+        with queue.lock:
+            is_idle = self._is_ended and not queue.awake
+            latch = queue.latch or Latch()
             if not is_idle:
-                registry.latch = latch
+                queue.latch = latch
         if is_idle:
             latch.open()
         return latch

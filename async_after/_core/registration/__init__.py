@@ -1,9 +1,9 @@
 """``after_response`` and its options: what a callback is, before it is on an exchange."""
 
 from .callables import inspected
-from .interception import Held, Interceptor
+from .exchange_scope import exchange_scope
 from .registrar import AfterResponseWithOutcome, aafter_response, after_response
-from .scope import exchange_scope
+from .test_hook import Held, Interceptor
 
 __all__ = [
     "AfterResponseWithOutcome",

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from ..runtime import Pace, SwitchInterval, greenlets, log
+from ..runtime import Pace, SwitchInterval, gevent, log
 from . import cleanup
 
 Work = Callable[[], None]
@@ -73,7 +73,7 @@ class WorkerPool:
 
     def submit(self, work: Work) -> None:
         """Run ``work`` in an idle worker, a new one, or the first that is free."""
-        if greenlets.go_home(functools.partial(self.submit, work)):
+        if gevent.go_home(functools.partial(self.submit, work)):
             return
         with self._lock:
             worker = self._idle[-1] if self._idle else None

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import greenlets
-from .logging import log
+from . import gevent
+from .log import log
 
 
 class Timers:
@@ -39,7 +39,7 @@ class Timers:
             number = next(self._order)
             heapq.heappush(self._heap, (time.monotonic() + delay, number))
             self._functions[number] = function
-        if not greenlets.go_home(self._wake):
+        if not gevent.go_home(self._wake):
             self._wake()
 
         def cancel() -> None:

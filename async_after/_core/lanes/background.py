@@ -12,8 +12,8 @@ import threading
 from typing import Any
 
 from ..exchange import Callback
-from ..runtime import greenlets, log, running_loop
-from . import native
+from ..runtime import gevent, log, running_loop
+from . import gevent_native
 from .base import ChainLike
 from .event_loop import LoopLane, SlowStep
 from .thread_sensitive import SessionExecutor
@@ -31,16 +31,16 @@ class BackgroundLoop:
 
     def start(self, chain: ChainLike, callback: Callback[Any]) -> bool:
         """Start it there; ``False`` if that cannot be done, and it is settled."""
-        if greenlets.go_home(functools.partial(self._start_or_advance, chain, callback)):
+        if gevent.go_home(functools.partial(self._start_or_advance, chain, callback)):
             return True
         with self._lock:
             lane = self._lane
             if lane is None:
                 lane = self._lane = self._open()
-        hub = greenlets.home()
+        hub = gevent.home()
         if hub is None:
             return lane.start_from_anywhere(chain, callback)
-        remote = native.Remote(chain, hub)
+        remote = gevent_native.Remote(chain, hub)
         is_started = lane.start_from_anywhere(remote, callback)
         if not is_started:
             remote.tell()
@@ -62,7 +62,7 @@ class BackgroundLoop:
             lane.loop.call_soon_threadsafe(lane.loop.stop)
 
     def _open(self) -> LoopLane:
-        if greenlets.is_patched():
+        if gevent.is_patched():
             return self._open_natively()
         lane = _BackgroundLane(
             asyncio.new_event_loop(), SessionExecutor(self._pool), self._slow_step
@@ -80,15 +80,15 @@ class BackgroundLoop:
     def _open_natively(self) -> LoopLane:
         sessions = SessionExecutor(self._pool)
         made: list[LoopLane] = []
-        is_made = greenlets.native_lock()
+        is_made = gevent.native_lock()
         is_made.acquire()
 
         def serve() -> None:
-            made.append(_BackgroundLane(greenlets.NativeLoop(), sessions, self._slow_step))
+            made.append(_BackgroundLane(gevent.NativeLoop(), sessions, self._slow_step))
             is_made.release()
             _serve(made[0])
 
-        greenlets.start_native_thread(serve)
+        gevent.start_native_thread(serve)
         is_made.acquire()
         return made[0]
 

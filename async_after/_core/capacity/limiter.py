@@ -14,7 +14,7 @@ from ..exchange import Callback
 from .chains import Chain
 
 
-class Slots:
+class Limiter:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Slots:
 
     @property
     def used(self) -> int:
-        """Slots that are taken."""
+        """Limiter that are taken."""
         return self._used
 
     def submit(self, chain: Chain) -> None:

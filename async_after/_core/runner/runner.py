@@ -8,19 +8,19 @@ import asyncio
 from collections.abc import Sequence
 
 from .. import conf
+from ..capacity import Capacity, Statistics
 from ..conf import Bounds, Overflow
-from ..engine import Engine
 from ..exchange import current_callback, current_exchange
 from ..instrumentation import Instrument
 from ..runtime import Pace, log, process
-from .dispatcher import LoopDispatcher, ThreadDispatcher
-from .dispatchers import Dispatchers
+from .dispatch import LoopDispatcher, ThreadDispatcher
+from .loops import Dispatchers
 from .shutdown import Shutdown
 
 _DEFAULT = Bounds()
 
 
-class Runner(Engine):
+class Runner:
     """Runs the callbacks of any number of apps; one per process by default.
 
     ``limit``: callbacks that run at once. ``max_threads``: worker threads for
@@ -66,13 +66,25 @@ class Runner(Engine):
             close_timeout=close_timeout,
             instruments=instruments,
         )
-        super().__init__(bounds)
+        self.capacity: Capacity = self._make_capacity(bounds)
+        self._open()
         process.look_after(self)
 
+    def _make_capacity(self, bounds: Bounds) -> Capacity:
+        return Capacity(bounds)
+
+    def _open(self) -> None:
+        self._dispatchers = Dispatchers(self.capacity)
+        self.shutdown: Shutdown = Shutdown(self.capacity, self._dispatchers)
+
     def begin_life(self) -> None:
-        super().begin_life()
-        self._dispatchers = Dispatchers(self)
-        self.shutdown: Shutdown = Shutdown(self, self._dispatchers)
+        """Forget all, in a process that was forked off."""
+        self.capacity.begin_life()
+        self._open()
+
+    def statistics(self) -> Statistics:
+        """How many callbacks are in which state, all at one moment."""
+        return self.capacity.statistics()
 
     # For the adapters.
 
@@ -108,9 +120,9 @@ class Runner(Engine):
         """
         self._refuse_deadlock()
         self._dispatchers.abandon_closed()
-        if not await self.ledger.wait_idle(timeout):
+        if not await self.capacity.ledger.wait_idle(timeout):
             raise TimeoutError(
-                f"the runner was not idle after {timeout} s: {len(self.ledger.exchanges())}"
+                f"the runner was not idle after {timeout} s: {len(self.capacity.ledger.exchanges())}"
                 " exchange(s) have callbacks pending or running"
             )
 
@@ -124,23 +136,23 @@ class Runner(Engine):
         """
         self._refuse_deadlock()
         self._dispatchers.abandon_closed()
-        await self.shutdown.aclose(self.wait_timeout)
+        await self.shutdown.aclose(self.capacity.wait_timeout)
 
     def close_at_exit(self, waited: float, goes_on: bool) -> None:
         """The same at the interpreter's exit, for what is left then, and less
         the seconds that were ``waited`` for other runners. ``goes_on``: the
         exit has been put off until this is done."""
-        self.shutdown.at_exit(max(0.0, self.wait_timeout - waited), goes_on)
+        self.shutdown.at_exit(max(0.0, self.capacity.wait_timeout - waited), goes_on)
 
     def _refuse_deadlock(self) -> None:
         callback = current_callback.get()
-        if callback is not None and self.ledger.is_running(callback):
+        if callback is not None and self.capacity.ledger.is_running(callback):
             raise RuntimeError(
                 f"waiting for the runner inside its callback {callback.name} would never end"
             )
         exchange = current_exchange.get()
         while exchange is not None:
-            if self.ledger.holds(exchange) and not exchange.is_ended:
+            if self.capacity.ledger.holds(exchange) and not exchange.is_ended:
                 raise RuntimeError(
                     f"waiting for the runner inside {exchange.label()} would never end: its"
                     " callbacks run when it is over. Wait outside of requests and scopes that have"
@@ -160,14 +172,13 @@ class _DefaultRunner(Runner):
     def __init__(self) -> None:
         self._wrong_pace = Pace(1, 60.0)
         super().__init__()
-        conf.followers.append(self._follow)
-        self._follow(conf.checked[2])
+        conf.followers.append(self.capacity.follow)
+        self.capacity.follow(conf.checked[2])
 
-    def _follow(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self.slots.limit = bounds.limit
+    def _make_capacity(self, bounds: Bounds) -> Capacity:
+        return Capacity(bounds, self._refresh)
 
-    def refresh(self) -> None:
+    def _refresh(self) -> None:
         try:
             conf.bounds()
         except Exception:

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from ..exchange import Callback, Exchange
-from ..runtime import greenlets, is_in_loop
+from ..runtime import gevent, is_in_loop
 
 
 def refuse_async(name: str) -> None:
@@ -82,7 +82,7 @@ class _Hook:
             else:
                 # The garbage collector runs in the middle of anything, which may
                 # hold locks: ours, or those of the user's instruments.
-                greenlets.start_thread(skip)
+                gevent.start_thread(skip)
         except Exception:  # the interpreter is at its end
             pass
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from ..engine import Chain, SingleChain, run_alone
+from ..capacity import Chain, SingleChain, run_alone
 from ..exchange import Callback, Exchange, current_exchange
 from ..lanes import CANCELLED_TASK, InlineLane, ThreadSensitivity, run_in_thread
-from ..runtime import greenlets, is_in_loop
-from .dispatcher import Dispatcher
+from ..runtime import gevent, is_in_loop
+from .dispatch import Dispatcher
 from .runner import Runner
 
 
@@ -41,7 +41,7 @@ class InlineDispatcher(Dispatcher):
     counts_waiting = False
 
     def __init__(self, runner: Runner) -> None:
-        super().__init__(runner, self._later)
+        super().__init__(runner.capacity, self._later)
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = _no_slot
         self.refuse_overflow: Callable[[str], None] = _never_full
         self.wait_for_room: Callable[[], Awaitable[None]] = _always_room
@@ -54,7 +54,7 @@ class InlineDispatcher(Dispatcher):
 
     def started(self, callback: Callback[Any]) -> None:
         # Nobody needs to be told what he is waiting for.
-        self.engine.started(callback)
+        self.capacity.started(callback)
 
     def queued(self, exchange: Exchange) -> None:
         """Whoever runs those before it will find it."""
@@ -90,7 +90,7 @@ class InlineDispatcher(Dispatcher):
         thread-sensitive calls come back to this thread."""
         exchange.parent = self._parent  # for the deadlock guard
         # Whether plain functions come back to this thread from a loop of our own.
-        comes_back = not is_in_loop() and not greenlets.is_patched()
+        comes_back = not is_in_loop() and not gevent.is_patched()
         try:
             while pending := exchange.pending():
                 if any(c.options.concurrent or (c.is_async and comes_back) for c in pending):
@@ -102,7 +102,7 @@ class InlineDispatcher(Dispatcher):
             self.finish(exchange)
 
     def _run_chains(self, chains: list[Chain]) -> None:
-        self._runner.refresh()
+        self.capacity.refresh()
         for chain in chains:
             for callback in chain:
                 if not callback.is_async:
@@ -151,11 +151,11 @@ class InlineDispatcher(Dispatcher):
         self._loop = None
 
     async def _arun_chain(self, chain: Chain, sensitivity: ThreadSensitivity) -> None:
-        self._runner.refresh()
+        self.capacity.refresh()
         lane = InlineLane(asyncio.get_running_loop(), sensitivity)
         in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
         for callback in chain:
-            if not callback.is_async and greenlets.is_native():
+            if not callback.is_async and gevent.is_native():
                 run_in_thread(chain.exchange, callback, inline=True)
             elif not callback.is_async:
                 try:
@@ -199,8 +199,8 @@ class InlineDispatcher(Dispatcher):
 
     def _in_own_loop(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Run it in a loop whose thread-sensitive calls come back to this thread."""
-        if greenlets.is_patched():
-            greenlets.run_in_native_thread(functools.partial(function, *args))
+        if gevent.is_patched():
+            gevent.run_in_native_thread(functools.partial(function, *args))
             return
         if not is_in_loop():
             AsyncToSync(function, force_new_loop=True)(*args)

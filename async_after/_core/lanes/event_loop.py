@@ -13,7 +13,7 @@ from ..exchange import Callback
 from ..runtime import running_loop
 from . import cleanup, contexts, invoke
 from .base import ChainLike
-from .task import CANCELLED_TASK, CLOSED_LOOP, Steps
+from .coroutine import CANCELLED_TASK, CLOSED_LOOP, Steps
 from .thread_sensitive import SessionExecutor
 
 SlowStep = Callable[[Callback[Any], float], None]

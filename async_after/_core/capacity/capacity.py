@@ -5,6 +5,7 @@ takes one slot, each concurrent callback one of its own. At most
 ``pending_limit`` of finished exchanges wait, or ``overflow`` says what then.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ..conf import Bounds
@@ -14,18 +15,29 @@ from ..lanes import BackgroundLoop, WorkerPool
 from ..runtime import SwitchInterval, Timers, is_debug
 from .chains import CLOSED_RUNNER, Chain
 from .ledger import Ledger, Statistics
+from .limiter import Limiter
 from .overflow import FULL, Backpressure
 from .reports import Reports
-from .slots import Slots
 
 
-class Engine:
+def _keep() -> None:
+    """The bounds of a runner of one's own are fixed."""
+
+
+class Capacity:
     """A runner, as its dispatchers and its shutdown see it."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, refresh: Callable[[], None] = _keep) -> None:
+        """``refresh``: looks what the bounds are now, and tells by ``follow``."""
         self._bounds = bounds
+        self.refresh: Callable[[], None] = refresh
         self.ledger: Ledger = Ledger()
         self.begin_life()
+
+    def follow(self, bounds: Bounds) -> None:
+        """These are the bounds from now on."""
+        self._bounds = bounds
+        self.limiter.limit = bounds.limit
 
     def begin_life(self) -> None:
         """Nothing runs and nothing waits: in a new runner, and in a process
@@ -38,14 +50,13 @@ class Engine:
         self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.ledger.begin()
-        self.slots: Slots = Slots(self._bounds.limit)
+        self.limiter: Limiter = Limiter(self._bounds.limit)
         self.backpressure: Backpressure = Backpressure(
             self.ledger, lambda: self._bounds, self.timers.call_later
         )
         self.reports: Reports = Reports(self.ledger, self.timers.call_later)
 
     def statistics(self) -> Statistics:
-        """How many callbacks are in which state, all at one moment."""
         return self.ledger.statistics(self.pool.overdue_count)
 
     @property
@@ -65,7 +76,7 @@ class Engine:
             chain.abandon(CLOSED_RUNNER)
             return
         self.refresh()
-        self.slots.submit(chain)
+        self.limiter.submit(chain)
 
     def refuse_overflow(self, name: str) -> None:
         if self._bounds.overflow == "raise":
@@ -76,7 +87,7 @@ class Engine:
 
     def limit_waiting(self, exchange: Exchange) -> None:
         if self.backpressure.check(exchange):
-            self.slots.trim()
+            self.limiter.trim()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         own = callback.options.timeout
@@ -103,8 +114,8 @@ class Engine:
     def settled(self, callback: Callback[Any]) -> None:
         if self.reports.began:
             self.reports.settled(callback)
-        if self.slots.lent:
-            self.slots.ended(callback)
+        if self.limiter.lent:
+            self.limiter.ended(callback)
         if self.backpressure.is_awaited:
             self.backpressure.look()
         state = callback._state
@@ -124,6 +135,3 @@ class Engine:
         if callback.home != "background":
             limit = self._bounds.slow_step
             self.reports.slow_step(callback, seconds, limit, in_background=True)
-
-    def refresh(self) -> None:
-        """Look what the bounds are now. Those of a runner of one's own are fixed."""

@@ -1,7 +1,7 @@
 """The runner: takes the callbacks of ended exchanges to the lanes, and drains them at shutdown."""
 
-from .acknowledged import DELIVERY_TIMEOUT
-from .dispatcher import Dispatcher, LoopDispatcher
+from .acknowledgements import DELIVERY_TIMEOUT
+from .dispatch import Dispatcher, LoopDispatcher
 from .inline import InlineDispatcher
 from .runner import Runner, get_runner
 

@@ -3,9 +3,9 @@
 Knows nothing of exchanges. All else stands on it.
 """
 
-from .greenlets import Hub
+from .gevent import Hub
 from .latch import Latch
-from .logging import Pace, is_debug, log, pass_on
+from .log import Pace, is_debug, log, pass_on
 from .loop import is_in_loop, running_loop
 from .switch_interval import SwitchInterval
 from .timers import Timers

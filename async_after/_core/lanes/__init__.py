@@ -2,9 +2,9 @@
 
 from .background import BackgroundLoop
 from .contexts import ThreadSensitivity
+from .coroutine import CANCELLED_TASK, CLOSED_LOOP
 from .event_loop import InlineLane, LoopLane
 from .invoke import run_in_thread
-from .task import CANCELLED_TASK, CLOSED_LOOP
 from .thread_sensitive import SessionExecutor
 from .threads import Worker, WorkerPool
 

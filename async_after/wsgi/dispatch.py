@@ -9,13 +9,13 @@ import sys
 import threading
 from typing import Any, Protocol
 
-from .. import conf
-from ..conf import WsgiLane
-from ..engine import Alone, Chain, SingleChain
-from ..exchange import Callback, CallbackState, Exchange
-from ..lanes import cleanup, run_in_thread
-from ..runner import Dispatcher, InlineDispatcher, Runner
-from ..runtime import Latch, greenlets, log
+from .._core import conf
+from .._core.capacity import Alone, Chain, SingleChain
+from .._core.conf import WsgiLane
+from .._core.exchange import Callback, CallbackState, Exchange
+from .._core.lanes import cleanup, run_in_thread
+from .._core.runner import Dispatcher, InlineDispatcher, Runner
+from .._core.runtime import Latch, gevent, log
 
 _CONTROL_IS_BACK = 0.05
 """Seconds after which an error that has left the app is most likely in the hands
@@ -40,7 +40,7 @@ class Lane(Protocol):
 
 def lane_of(runner: Runner, wanted: WsgiLane | None = None) -> Lane:
     """The lane that is ``wanted``; by default what ``ASYNC_AFTER["WSGI_LANE"]`` says."""
-    greenlets.make_home()
+    gevent.make_home()
     if (wanted or conf.setting("wsgi_lane")) == "inline" or not _has_threads():
         return InServer(runner)
     return InThreads(runner)
@@ -97,7 +97,7 @@ class InServer(InlineDispatcher):
         for callback in filter(None, claims):
             # At once: what runs here may be waiting for it.
             threads = self._runner.thread_dispatcher()
-            self._runner.submit(SingleChain(threads, exchange, callback))
+            self.capacity.submit(SingleChain(threads, exchange, callback))
         self._woken.set()
         if self._is_over:
             super().dispatch(exchange)
@@ -116,7 +116,7 @@ class InServer(InlineDispatcher):
         self._runner.threads.give_up(callback, state, reason)
 
     def run(self, exchange: Exchange) -> None:
-        if self._runner.background.is_here():
+        if self.capacity.background.is_here():
             # An async callback asks an app in its own process: what it would
             # wait for here, in the loop's thread, could never begin.
             self.finish(exchange)
@@ -136,13 +136,13 @@ class InServer(InlineDispatcher):
     def _run_all(self, exchange: Exchange) -> None:
         # What waits for the delivery is late: a client that does not read must
         # not hold the server's thread.
-        while self._runner.ledger.holds(exchange) and not exchange.only_waits():
+        while self.capacity.ledger.holds(exchange) and not exchange.only_waits():
             self._woken.clear()
             if self._takes_chain():
                 self._run_chain(exchange)
             else:
                 exchange.idle_latch().subscribe(self._woken.set)
-                greenlets.wait_for(self._woken)
+                gevent.wait_for(self._woken)
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         with self._lock:
@@ -157,7 +157,7 @@ class InServer(InlineDispatcher):
         return has_chain
 
     def _run_chain(self, exchange: Exchange) -> None:
-        self._runner.refresh()
+        self.capacity.refresh()
         try:
             for callback in (chain := Chain(self, exchange)):
                 self._over = None
@@ -182,7 +182,7 @@ class InServer(InlineDispatcher):
             return
         # It has this thread until it returns; only then it is said to have been too slow.
         stop = functools.partial(exchange.stop, callback, CallbackState.TIMED_OUT)
-        cancel = self._runner.timers.call_later(timeout, stop)
+        cancel = self.capacity.timers.call_later(timeout, stop)
         try:
             run_in_thread(exchange, callback, in_server=True)
         finally:
@@ -191,12 +191,12 @@ class InServer(InlineDispatcher):
 
     def _hand_over(self, exchange: Exchange) -> None:
         """Let the runner's threads go on with the chain."""
-        self._runner.submit(Chain(self._runner.thread_dispatcher(), exchange))
+        self.capacity.submit(Chain(self._runner.thread_dispatcher(), exchange))
 
     def _wait_for(self, chain: Chain, callback: Callback[Any]) -> bool:
         alone = Alone(chain)
         self._over = alone.over  # first: a signal handler may raise at any moment
-        is_started = self._runner.background.start(alone, callback)
+        is_started = self.capacity.background.start(alone, callback)
         if is_started:
             alone.over.wait_in_thread()
         return is_started

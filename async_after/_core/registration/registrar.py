@@ -21,10 +21,10 @@ from ..exchange import (
     key_holder,
 )
 from ..runtime import django_settings
-from . import interception, on_commit
+from . import on_commit, test_hook
 from .callables import inspected
+from .exchange_scope import exchange_scope
 from .options import CommonOptions, changed
-from .scope import exchange_scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,8 +65,8 @@ class _Registrar:
             exchange.host.refuse_overflow(name)
         task = func, args, kwargs
         callback: Callback[Any] = Callback(exchange, name, options, is_coroutine, task)
-        if interception.interceptors:
-            interception.add(exchange, callback, can_be_held=can_be_held)
+        if test_hook.interceptors:
+            test_hook.add(exchange, callback, can_be_held=can_be_held)
         elif options.on_commit:
             on_commit.add(exchange, callback, options.on_commit)
         else:

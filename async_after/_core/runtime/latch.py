@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from contextvars import Context
 
-from . import greenlets
+from . import gevent
 
 Listener = Callable[[], None]
 
@@ -85,7 +85,7 @@ class Latch:
         self.subscribe(opened.set)
         try:
             if timeout is None:
-                greenlets.wait_for(opened)
+                gevent.wait_for(opened)
                 return True
             return opened.wait(timeout)
         finally:

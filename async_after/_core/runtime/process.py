@@ -13,7 +13,7 @@ from _thread import LockType
 from typing import Protocol
 from weakref import WeakSet
 
-from . import greenlets, switch_interval
+from . import gevent, switch_interval
 
 
 class Living(Protocol):
@@ -48,7 +48,7 @@ def _forked() -> None:
     global making
     # Another thread of the parent may have held it at that moment.
     making = threading.Lock()
-    greenlets.forget_home()
+    gevent.forget_home()
     switch_interval.forget()
     for living in [*_all]:
         living.begin_life()

@@ -5,38 +5,38 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-from ..engine import Engine
-from .dispatcher import Dispatcher, LoopDispatcher, ThreadDispatcher
+from ..capacity import Capacity
+from .dispatch import Dispatcher, LoopDispatcher, ThreadDispatcher
 
 
 class Dispatchers:
     """Made when an exchange needs one. One that is shut has an heir as soon as
     there is a sign of life: another lifespan, another loop, another exchange."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self._apps = 0
         self.threads: ThreadDispatcher = self._make_threads()
 
     def _make_threads(self) -> ThreadDispatcher:
-        return ThreadDispatcher(self._engine, lambda: self.threads)
+        return ThreadDispatcher(self._capacity, lambda: self.threads)
 
     def of(self, loop: asyncio.AbstractEventLoop) -> LoopDispatcher:
         dispatcher = self._loops.get(loop)
         if dispatcher is None:
             self.abandon_closed()
-            dispatcher = LoopDispatcher(self._engine, loop, partial(self.of, loop))
+            dispatcher = LoopDispatcher(self._capacity, loop, partial(self.of, loop))
             self._loops[loop] = dispatcher
-            self._engine.pool.open()
+            self._capacity.pool.open()
         return dispatcher
 
     def of_threads(self) -> ThreadDispatcher:
         if self.threads.is_shut:
             # A new exchange is a sign of life, and there is no other without a loop.
             self.threads = self._make_threads()
-            self._engine.pool.open()
+            self._capacity.pool.open()
         return self.threads
 
     def all(self) -> list[Dispatcher]:

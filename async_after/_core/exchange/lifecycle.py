@@ -24,12 +24,12 @@ from .response import ResponseState
 class CallbackLifecycle(ResponseState):
     """The part of an ``Exchange`` that deals with its callbacks."""
 
-    __slots__ = ("_registry", "host", "request", "response")
+    __slots__ = ("_queue", "host", "request", "response")
 
     host: Host[Any]
     request: Any
     response: Any
-    _registry: CallbackQueue | None
+    _queue: CallbackQueue | None
 
     def add(self, callback: Callback[Any], *, dormant: bool = False) -> None:
         """Register a callback of this exchange; at once dispatched if it is late.
@@ -39,29 +39,29 @@ class CallbackLifecycle(ResponseState):
         """
         replaced: Callback[Any] | None = None
         host, options = self.host, callback.options
-        registry = self._registry
-        if registry is None:
-            registry = self._make_registry()
-        with registry.lock:
+        queue = self._queue
+        if queue is None:
+            queue = self._make_queue()
+        with queue.lock:
             if options.key is not None:
                 # First, as comparing keys is the user's code, and may raise.
-                replaced = registry.keyed.get(options.key)
-                registry.keyed[options.key] = callback
-            host.admit(self, registry.unsettled == registry.dormant, dormant)
-            registry.unsettled += 1
-            registry.registered = callback._number = registry.registered + 1
+                replaced = queue.keyed.get(options.key)
+                queue.keyed[options.key] = callback
+            host.admit(self, queue.unsettled == queue.dormant, dormant)
+            queue.unsettled += 1
+            queue.registered = callback._number = queue.registered + 1
             is_claimable, is_late, awaits_delivery = False, self._is_ended, False
             if options.asks:
-                registry.asks = True
+                queue.asks = True
                 awaits_delivery = options.when == "acknowledged"
             is_ready = not dormant and not awaits_delivery
             if is_ready:
-                is_claimable = registry.append(callback)
+                is_claimable = queue.append(callback)
             else:
-                registry.unready[callback] = None
+                queue.unready[callback] = None
                 callback._is_dormant = dormant
-                registry.dormant += dormant
-            if is_ready and registry.is_over:
+                queue.dormant += dormant
+            if is_ready and queue.is_over:
                 self._wait(callback)
         host.registered(callback)
         if replaced is not None:
@@ -78,18 +78,18 @@ class CallbackLifecycle(ResponseState):
     def ready(self, callback: Callback[Any], outcome: Outcome | None = None) -> None:
         """What it waited for has come: it goes to its place in the line, or runs
         late, with an ``outcome`` of its own. Any thread may call."""
-        registry = self._registered()
-        with registry.lock:
-            if callback not in registry.unready or callback.done():
+        queue = self._registered()
+        with queue.lock:
+            if callback not in queue.unready or callback.done():
                 return
             callback._outcome = outcome
             awaits_delivery = callback.options.when == "acknowledged" and outcome is None
-            self._wake(registry, callback)
+            self._wake(queue, callback)
             is_late, is_claimable = self._is_ended, False
             if not awaits_delivery:
-                del registry.unready[callback]
-                is_claimable = registry.append(callback, in_order=not registry.is_over)
-            if not awaits_delivery and registry.is_over:
+                del queue.unready[callback]
+                is_claimable = queue.append(callback, in_order=not queue.is_over)
+            if not awaits_delivery and queue.is_over:
                 self._wait(callback)
         if not is_late:
             return
@@ -109,18 +109,18 @@ class CallbackLifecycle(ResponseState):
         if is_dormant:
             self.settle(callback, CallbackState.SKIPPED, expected=PENDING)
 
-    def _wake(self, registry: CallbackQueue, callback: Callback[Any]) -> None:
+    def _wake(self, queue: CallbackQueue, callback: Callback[Any]) -> None:
         if callback._is_dormant:
             callback._is_dormant = False
-            registry.dormant -= 1
+            queue.dormant -= 1
             self.host.wake(self)
 
-    def _tell_over(self, registry: CallbackQueue) -> None:
+    def _tell_over(self, queue: CallbackQueue) -> None:
         """It has ended, and is to be run: its pending callbacks wait for slots. Under the lock."""
-        registry.is_over = True
+        queue.is_over = True
         if self.host.counts_waiting:
             waiting = 0
-            for callback in chain(registry.sequential, registry.claims):
+            for callback in chain(queue.sequential, queue.claims):
                 if callback is not None and callback._state is PENDING:
                     callback._is_waiting = True
                     waiting += 1
@@ -134,9 +134,9 @@ class CallbackLifecycle(ResponseState):
     def set_out(self, callback: Callback[Any] | None = None) -> None:
         """This one has a slot now, and begins as soon as there is a thread for
         it; by default the next sequential one."""
-        registry = self._registered()
-        with registry.lock:
-            callback = callback or registry.head()
+        queue = self._registered()
+        with queue.lock:
+            callback = callback or queue.head()
             if callback is not None and callback._is_waiting:
                 callback._is_waiting = False
                 self.host.queue(-1)
@@ -145,16 +145,16 @@ class CallbackLifecycle(ResponseState):
         """What is to be started now, in the order of registration: concurrent
         callbacks, and ``None`` for the sequential ones, which the claimer
         takes with ``next`` until there is none. Empty before the end."""
-        registry = self._registry
-        if registry is None or not self._is_ended:
+        queue = self._queue
+        if queue is None or not self._is_ended:
             return []
-        with registry.lock:
-            if not registry.is_over:
-                self._tell_over(registry)
-            claims, registry.claims = registry.claims, []
+        with queue.lock:
+            if not queue.is_over:
+                self._tell_over(queue)
+            claims, queue.claims = queue.claims, []
             for claim in claims:
                 if claim is not None and not claim.done():
-                    registry.handed[claim] = None
+                    queue.handed[claim] = None
             return claims
 
     def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
@@ -162,18 +162,18 @@ class CallbackLifecycle(ResponseState):
         or if it belongs to none of these lanes. One that is not wanted needs no lane.
 
         It takes no lock to see none: one that is registered now is seen in ``give_back``."""
-        registry = self._registry
-        if registry is None or not registry.sequential:
+        queue = self._queue
+        if queue is None or not queue.sequential:
             return None
-        with registry.lock:
-            callback = registry.head()
+        with queue.lock:
+            callback = queue.head()
             if callback is None:
                 return None
             if lanes is not None and callback.home not in lanes:
                 when = callback.options.when
-                if when == "always" or callback.options.wants(self._sealed(registry)):
+                if when == "always" or callback.options.wants(self._sealed(queue)):
                     return None
-            registry.sequential.popleft()
+            queue.sequential.popleft()
             self._begin(callback)
             return callback
 
@@ -184,11 +184,11 @@ class CallbackLifecycle(ResponseState):
         does, both at once. ``None``, and nothing done, where there is more to it.
 
         So the next one is RUNNING when instruments hear of the end of this one."""
-        registry = self._registry
-        if registry is None or not registry.sequential:
+        queue = self._queue
+        if queue is None or not queue.sequential:
             return None
-        with registry.lock:
-            following = registry.head()
+        with queue.lock:
+            following = queue.head()
             if (
                 following is None
                 or following.home not in lanes
@@ -199,8 +199,8 @@ class CallbackLifecycle(ResponseState):
                 or callback._state is not RUNNING
             ):
                 return None
-            registry.sequential.popleft()
-            registry.unsettled -= 1
+            queue.sequential.popleft()
+            queue.unsettled -= 1
             callback._result = result
             callback._state = SUCCEEDED
             # Dropped when the lock is free again: a destructor may register.
@@ -214,21 +214,21 @@ class CallbackLifecycle(ResponseState):
 
     def give_back(self) -> bool:
         """Give up the claim to the sequential callbacks, if there is none left."""
-        registry = self._registered()
-        with registry.lock:
-            if registry.head() is not None:
+        queue = self._registered()
+        with queue.lock:
+            if queue.head() is not None:
                 return False
-            registry.has_chain = False
+            queue.has_chain = False
             return True
 
     def begin(self, callback: Callback[Any]) -> bool:
         """Make a concurrent callback RUNNING; ``False`` if it was cancelled meanwhile."""
-        registry = self._registered()
-        with registry.lock:
+        queue = self._registered()
+        with queue.lock:
             if callback._state is not PENDING:
                 return False
-            registry.handed.pop(callback, None)
-            registry.unready.pop(callback, None)
+            queue.handed.pop(callback, None)
+            queue.unready.pop(callback, None)
             self._begin(callback)
             return True
 
@@ -249,11 +249,11 @@ class CallbackLifecycle(ResponseState):
     ) -> bool:
         """Give a callback its final state; ``False`` if it has one already (or
         is not in the ``expected`` one). ``reason``: why it is dropped."""
-        registry = self._registered()
+        queue = self._registered()
         # What a callback drops is dropped when the lock is free again: a
         # destructor may register.
         dropped: Any
-        with registry.lock:
+        with queue.lock:
             before = callback._state
             if before is not (expected or RUNNING) and (
                 expected is not None or before is not PENDING
@@ -269,12 +269,12 @@ class CallbackLifecycle(ResponseState):
             callback._task = callback._context = callback._stop = callback._returned = None
             latch = callback._latch
             key = callback.options.key
-            if key is not None and registry.keyed.get(key) is callback:
-                del registry.keyed[key]
+            if key is not None and queue.keyed.get(key) is callback:
+                del queue.keyed[key]
             if before is PENDING:
-                registry.handed.pop(callback, None)
-                registry.unready.pop(callback, None)
-                registry.bury()
+                queue.handed.pop(callback, None)
+                queue.unready.pop(callback, None)
+                queue.bury()
             was_waiting, callback._is_waiting = callback._is_waiting, False
             self.host.move(callback, before, state, was_waiting)
         if returned is not None:
@@ -285,14 +285,14 @@ class CallbackLifecycle(ResponseState):
             latch.open()
         # Only now does it stop to count as unsettled: whoever sees the
         # exchange idle finds every callback logged and accounted for.
-        with registry.lock:
-            registry.unsettled -= 1
+        with queue.lock:
+            queue.unsettled -= 1
             if callback._is_dormant:
                 callback._is_dormant = False
-                registry.dormant -= 1
-            if registry.awake:
+                queue.dormant -= 1
+            if queue.awake:
                 return True
-            has_dormant = bool(registry.dormant)
+            has_dormant = bool(queue.dormant)
             dropped = None
             if not self._is_ended:
                 self.host.idle(self, has_dormant)
@@ -303,7 +303,7 @@ class CallbackLifecycle(ResponseState):
                 dropped = self.request, self.response
                 self._forget()
             self.host.idle(self, has_dormant)
-            latch, registry.latch = registry.latch, None
+            latch, queue.latch = queue.latch, None
         del dropped
         if latch is not None:
             latch.open()
@@ -314,30 +314,30 @@ class CallbackLifecycle(ResponseState):
     @property
     def sealed(self) -> Outcome:
         """The outcome, for callbacks: those exist after the end only."""
-        registry = self._registry or self._make_registry()
-        outcome = registry.outcome
+        queue = self._queue or self._make_queue()
+        outcome = queue.outcome
         if outcome is None:
-            with registry.lock:
-                outcome = self._sealed(registry)
+            with queue.lock:
+                outcome = self._sealed(queue)
         return outcome
 
-    def _sealed(self, registry: CallbackQueue) -> Outcome:
+    def _sealed(self, queue: CallbackQueue) -> Outcome:
         """The same, under the lock."""
-        if registry.outcome is None:
-            registry.outcome = self._seal()
-        return registry.outcome
+        if queue.outcome is None:
+            queue.outcome = self._seal()
+        return queue.outcome
 
-    def _make_registry(self) -> CallbackQueue:
+    def _make_queue(self) -> CallbackQueue:
         with process.making:
-            registry = self._registry
-            if registry is None:
-                registry = self._registry = CallbackQueue()
-            return registry
+            queue = self._queue
+            if queue is None:
+                queue = self._queue = CallbackQueue()
+            return queue
 
     def _registered(self) -> CallbackQueue:
-        registry = self._registry
-        assert registry is not None, "an exchange that has callbacks"
-        return registry
+        queue = self._queue
+        assert queue is not None, "an exchange that has callbacks"
+        return queue
 
     def _forget(self) -> None:
         """Promise 15: an exchange that is through keeps outcome and counters only."""

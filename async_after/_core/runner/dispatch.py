@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..engine import Chain, Engine, SingleChain, reports
+from ..capacity import Capacity, Chain, SingleChain, reports
 from ..exchange import Callback, CallbackState, Exchange, Lane
 from ..lanes import LoopLane, SessionExecutor, Worker, run_in_thread
 from ..runtime import running_loop
-from .acknowledged import Acknowledgements
+from .acknowledgements import Acknowledgements
 
 _THREADS: tuple[Lane, ...] = ("threads",)
 GIVE_WAY = 0.003
@@ -26,25 +26,27 @@ class Dispatcher:
     counts_waiting = True
     closes_with_runner = False
 
-    def __init__(self, engine: Engine, heir: "Callable[[], Dispatcher]") -> None:
+    def __init__(self, capacity: Capacity, heir: "Callable[[], Dispatcher]") -> None:
         """``heir``: who has come after this one, if the runner was opened again since."""
-        self.engine = engine
+        self.capacity = capacity
         self._heir = heir
-        self.admit: Callable[[Exchange, bool, bool], None] = engine.ledger.admit
+        self.admit: Callable[[Exchange, bool, bool], None] = capacity.ledger.admit
         self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
-            engine.ledger.move
+            capacity.ledger.move
         )
-        self.turn: Callable[[Callback[Any], Callback[Any], bool], None] = engine.ledger.turn
-        self.queue: Callable[[int], None] = engine.ledger.queue
-        self.wake: Callable[[Exchange], None] = engine.ledger.wake
-        self.idle: Callable[[Exchange, bool], None] = engine.ledger.idle
-        self.refuse_overflow: Callable[[str], None] = engine.refuse_overflow
-        self.wait_for_room: Callable[[], Awaitable[None]] = engine.wait_for_room
-        self.registered: Callable[[Callback[Any]], None] = engine.registered
-        self.settled: Callable[[Callback[Any]], None] = engine.settled
-        self.release: Callable[[], None] = engine.slots.release
-        self.timeout_of: Callable[[Callback[Any]], float | None] = engine.timeout_of
-        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = engine.slots.lending
+        self.turn: Callable[[Callback[Any], Callback[Any], bool], None] = capacity.ledger.turn
+        self.queue: Callable[[int], None] = capacity.ledger.queue
+        self.wake: Callable[[Exchange], None] = capacity.ledger.wake
+        self.idle: Callable[[Exchange, bool], None] = capacity.ledger.idle
+        self.refuse_overflow: Callable[[str], None] = capacity.refuse_overflow
+        self.wait_for_room: Callable[[], Awaitable[None]] = capacity.wait_for_room
+        self.registered: Callable[[Callback[Any]], None] = capacity.registered
+        self.settled: Callable[[Callback[Any]], None] = capacity.settled
+        self.release: Callable[[], None] = capacity.limiter.release
+        self.timeout_of: Callable[[Callback[Any]], float | None] = capacity.timeout_of
+        self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = (
+            capacity.limiter.lending
+        )
         self.is_closing: bool = False
         """The runner is being closed, for this dispatcher's exchanges too."""
         self.is_shut: bool = False
@@ -66,14 +68,14 @@ class Dispatcher:
             return
         for callback in exchange.claim():
             if callback is None:
-                self.engine.submit(Chain(self, exchange))
+                self.capacity.submit(Chain(self, exchange))
             else:
-                self.engine.submit(SingleChain(self, exchange, callback))
-        if self.engine.ledger.waiting:
+                self.capacity.submit(SingleChain(self, exchange, callback))
+        if self.capacity.ledger.waiting:
             self._limit_waiting(exchange)
 
     def _limit_waiting(self, exchange: Exchange) -> None:
-        self.engine.limit_waiting(exchange)
+        self.capacity.limit_waiting(exchange)
 
     def give_way(self, exchange: Exchange, seconds: float = GIVE_WAY) -> None:
         """Dispatch it when the server has ended the response, and answered what the client
@@ -88,7 +90,7 @@ class Dispatcher:
             self._go_on(exchange)
 
     def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
-        starts = self.engine.starts
+        starts = self.capacity.starts
         cancel = starts.call_later(seconds, function)
         if not starts.is_running:
             cancel()
@@ -99,7 +101,7 @@ class Dispatcher:
         self.dispatch(exchange)
 
     def queued(self, exchange: Exchange) -> None:
-        self.engine.limit_waiting(exchange)
+        self.capacity.limit_waiting(exchange)
 
     def resume(self, exchange: Exchange) -> None:
         self.dispatch(exchange)
@@ -113,13 +115,13 @@ class Dispatcher:
         raise NotImplementedError
 
     def start_in_thread(self, chain: Chain) -> bool:
-        self.engine.pool.submit(functools.partial(self._work, chain))
+        self.capacity.pool.submit(functools.partial(self._work, chain))
         return True
 
     def _work(self, chain: Chain) -> None:
         """In a worker: run the plain functions that are next."""
         while (callback := chain.take(_THREADS)) is not None:
-            self._in_threads[callback] = chain, *self.engine.pool.current_turn()
+            self._in_threads[callback] = chain, *self.capacity.pool.current_turn()
             self._run(chain, callback)
             if self._in_threads.pop(callback, None) is None:
                 # It was given up: those behind it went on at that moment.
@@ -137,7 +139,7 @@ class Dispatcher:
                 run_in_thread(chain.exchange, callback)
                 return
             give_up = functools.partial(self.give_up, callback, CallbackState.TIMED_OUT)
-            cancel = self.engine.timers.call_later(timeout, give_up)
+            cancel = self.capacity.timers.call_later(timeout, give_up)
             try:
                 run_in_thread(chain.exchange, callback)
             finally:
@@ -154,19 +156,19 @@ class Dispatcher:
         chain, worker, turn = self._in_threads.pop(callback, (None, None, 0))
         callback._owner.settle(callback, state, reason=reason)
         if chain is not None and worker is not None:
-            self.engine.pool.overdue(worker, turn, callback.name)
+            self.capacity.pool.overdue(worker, turn, callback.name)
             chain.advance()
 
     # Callbacks without a timeout that take very long are named once.
 
     def started(self, callback: Callback[Any]) -> None:
-        self.engine.started(callback)
+        self.capacity.started(callback)
         if not self._is_looking_out:
             self._look_out_in(reports.LONG)
 
     def _look_out(self) -> None:
         self._is_looking_out = False  # before the look, so that no start goes unseen
-        seconds = self.engine.reports.long_ones()
+        seconds = self.capacity.reports.long_ones()
         if seconds is not None and not self._is_looking_out:
             self._look_out_in(seconds)
 
@@ -179,7 +181,7 @@ class Dispatcher:
 
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Any thread may call. Raises ``RuntimeError`` if there is no later."""
-        self.engine.timers.call_later(seconds, function)
+        self.capacity.timers.call_later(seconds, function)
 
 
 class LoopDispatcher(Dispatcher):
@@ -187,13 +189,13 @@ class LoopDispatcher(Dispatcher):
 
     def __init__(
         self,
-        engine: Engine,
+        capacity: Capacity,
         loop: asyncio.AbstractEventLoop,
         heir: Callable[[], Dispatcher],
     ) -> None:
-        super().__init__(engine, lambda: self if loop.is_closed() else heir())
+        super().__init__(capacity, lambda: self if loop.is_closed() else heir())
         self.loop = loop
-        self.lane: LoopLane = LoopLane(loop, SessionExecutor(engine.pool), engine.slow_step)
+        self.lane: LoopLane = LoopLane(loop, SessionExecutor(capacity.pool), capacity.slow_step)
         self.held = 0
         """ASGI coroutines that stay until their callbacks have ended ..."""
         self.cancelled = 0
@@ -212,7 +214,7 @@ class LoopDispatcher(Dispatcher):
 
     def start_async(self, chain: Chain, callback: Callback[Any]) -> bool:
         if callback.home == "background":
-            return self.engine.background.start(chain, callback)
+            return self.capacity.background.start(chain, callback)
         return self.lane.start_from_anywhere(chain, callback)
 
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -236,13 +238,13 @@ class ThreadDispatcher(Dispatcher):
     runner's background loop."""
 
     def _limit_waiting(self, exchange: Exchange) -> None:
-        if self.engine.starts.is_here():
+        if self.capacity.starts.is_here():
             # Its thread must not wait for handlers of the user's, who hear of what is dropped.
-            if self.engine.backpressure.is_over():
-                later = functools.partial(self.engine.limit_waiting, exchange)
-                self.engine.timers.call_later(0.0, later)
+            if self.capacity.backpressure.is_over():
+                later = functools.partial(self.capacity.limit_waiting, exchange)
+                self.capacity.timers.call_later(0.0, later)
         else:
-            self.engine.limit_waiting(exchange)
+            self.capacity.limit_waiting(exchange)
 
     def start_async(self, chain: Chain, callback: Callback[Any]) -> bool:
-        return self.engine.background.start(chain, callback)
+        return self.capacity.background.start(chain, callback)

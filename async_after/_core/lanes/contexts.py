@@ -15,7 +15,7 @@ from typing import Any
 from asgiref import sync as asgiref_sync
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
-from ..runtime import greenlets
+from ..runtime import gevent
 from .cleanup import variable_of
 
 
@@ -65,8 +65,8 @@ class ThreadSensitivity:
         make a new thread, with a new database connection that nobody closes.
         """
         executor = self._executor
-        if greenlets.has_native_loops and greenlets.is_native():
-            executor = greenlets.REFUSING
+        if gevent.has_native_loops and gevent.is_native():
+            executor = gevent.REFUSING
         if _executor_here() is not executor:
             AsyncToSync.executors.current = executor
         variable: Any = SyncToAsync.thread_sensitive_context
