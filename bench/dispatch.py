@@ -20,8 +20,8 @@ from django.conf import settings
 from starlette.background import BackgroundTasks
 
 from async_after import after_response, get_runner
-from async_after.exchange import Exchange, current_exchange
-from async_after.runner import LoopDispatcher
+from async_after._core.exchange import Exchange, current_exchange
+from async_after._core.runner import LoopDispatcher
 
 from .idle import HEADERS
 from .report import Table, interval, verdict

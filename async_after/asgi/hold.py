@@ -60,15 +60,16 @@ class _Held(asyncio.Future[None]):
 
     def _report(self, msg: Any) -> None:
         """The server has cancelled the last one that was held."""
-        reports = self._runner.capacity.reports
+        capacity = self._runner.capacity
         if msg is not None:
             # uvicorn says that its patience is over, and ends.
-            reports.unsettled(f"it is lost if the process ends before: the server says {msg!r}")
+            why = f"it is lost if the process ends before: the server says {msg!r}"
+            capacity.reports.unsettled(why)
         else:
             # It is shutting down, and waits; or was it only impatient (daphne)?
-            reports.waiting(
+            capacity.reports.waiting(
                 "the server has cancelled the last request that is held: waiting up to"
-                f" {self._runner.capacity.wait_timeout} s, unless the process ends before,"
+                f" {capacity.wait_timeout} s, unless the process ends before,"
             )
 
     def let_go(self) -> None:
@@ -77,17 +78,18 @@ class _Held(asyncio.Future[None]):
 
 
 async def _wait_for_all(runner: Runner) -> None:
-    runner.shutdown.begin_waiting(runner.capacity.wait_timeout)
-    deadline = time.monotonic() + runner.capacity.wait_timeout
+    capacity = runner.capacity
+    runner.shutdown.begin_waiting(capacity.wait_timeout)
+    deadline = time.monotonic() + capacity.wait_timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
-            if await runner.capacity.ledger.wait_idle(left):
+            if await capacity.ledger.wait_idle(left):
                 runner.shutdown.end_waiting()
                 return
         except asyncio.CancelledError:
             # daphne cancels again each second.
             continue
-    runner.capacity.reports.unsettled(
-        f"the server has cancelled its request {runner.capacity.wait_timeout} s ago, and it is lost if the"
+    capacity.reports.unsettled(
+        f"the server has cancelled its request {capacity.wait_timeout} s ago, and it is lost if the"
         " server is shutting down"
     )

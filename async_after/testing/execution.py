@@ -9,13 +9,14 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 from .._core.capacity import SingleChain
 from .._core.delivery import Delivery, Wait
 from .._core.exchange import Callback, CallbackState, Exchange, current_exchange
 from .._core.lanes import ThreadSensitivity
 from .._core.runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, get_runner
+from .._core.runtime import process
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before
@@ -204,4 +205,8 @@ class _Place(InlineDispatcher):
 def _runner_of(exchange: Exchange) -> Runner:
     """Whose instruments hear of its callbacks."""
     host = exchange.host
-    return cast(Runner, host.capacity) if isinstance(host, Dispatcher) else get_runner()
+    if isinstance(host, Dispatcher):
+        for runner in process.living():
+            if isinstance(runner, Runner) and runner.capacity is host.capacity:
+                return runner
+    return get_runner()

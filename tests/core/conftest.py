@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner
-from async_after.conf import Bounds
-from async_after.exchange import Exchange, current_exchange
+from async_after._core.conf import Bounds
+from async_after._core.exchange import Exchange, current_exchange
 
 DEADLINE = 10.0
 """Seconds after which a test gives up; no test that passes waits that long."""
@@ -31,11 +31,11 @@ def make_runner() -> Iterator[MakeRunner]:
 
     yield make
     for runner in made:
-        runner.pool.close()
-        runner.background.close()
+        runner.capacity.pool.close()
+        runner.capacity.background.close()
         # Now, and not in the log of some other test.
-        runner.backpressure.losses.say_rest()
-        runner.reports.losses.say_rest()
+        runner.capacity.backpressure.losses.say_rest()
+        runner.capacity.reports.losses.say_rest()
 
 
 @pytest.fixture
@@ -104,9 +104,9 @@ async def ended(callback: Callback[Any]) -> None:
 async def free(runner: Runner) -> None:
     """Wait until no slot is taken: a worker gives its own back after its callback has ended."""
     async with asyncio.timeout(DEADLINE):
-        while runner.slots.used:
+        while runner.capacity.limiter.used:
             await asyncio.sleep(0)
-    assert runner.slots.used == 0
+    assert runner.capacity.limiter.used == 0
 
 
 async def gone(threads: set[threading.Thread]) -> None:

@@ -33,7 +33,7 @@ class Full:
         self.waiting: list[Callback[Any]] = []
 
     async def hold(self) -> None:
-        for _ in range(self.runner._bounds.limit):
+        for _ in range(self.runner.capacity._bounds.limit):
             running = asyncio.Event()
             with responding(loop_exchange(self.runner, "/holds")):
                 self.holding.append(after_response(self._hold, running))
@@ -61,7 +61,7 @@ async def full(runner: Runner, waiting: int | None = None) -> AsyncIterator[Full
     as many as may."""
     state = Full(runner)
     await state.hold()
-    state.queue(runner._bounds.pending_limit if waiting is None else waiting)
+    state.queue(runner.capacity._bounds.pending_limit if waiting is None else waiting)
     try:
         yield state
     finally:

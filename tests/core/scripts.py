@@ -14,7 +14,7 @@ PRELUDE = '''
 import async_after
 from async_after import *
 import asyncio, atexit, contextlib, gc, os, signal, sys, threading, time
-from async_after.exchange import Exchange, current_exchange
+from async_after._core.exchange import Exchange, current_exchange
 
 DEADLINE = 10.0
 in_background = after_response.using(lane="background")

@@ -337,10 +337,10 @@ async def test_thread_sensitive_calls(background: Runner) -> None:
             in_background(asks)
     await background.drain(DEADLINE)
     assert all(len(set(names)) == 1 and "worker" in names[0] for names in threads), threads
-    lane = background.background._lane
+    lane = background.capacity.background._lane
     assert lane is not None
     assert not lane._sessions._workers
-    assert all(not worker.sessions for worker in background.pool._workers)
+    assert all(not worker.sessions for worker in background.capacity.pool._workers)
 
 
 # Its life.

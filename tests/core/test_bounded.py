@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from async_after import Callback, CallbackState, Runner, aafter_response, after_response
+from async_after._core.capacity import overflow as room
+from async_after._core.conf import Overflow
 from async_after.asgi import AfterResponseMiddleware
-from async_after.conf import Overflow
-from async_after.engine import overflow as room
 
 from .conftest import (
     DEADLINE,

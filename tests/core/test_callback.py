@@ -20,7 +20,7 @@ from async_after import (
     after_response,
     exchange_scope,
 )
-from async_after.exchange import Exchange
+from async_after._core.exchange import Exchange
 
 from .conftest import (
     DEADLINE,
@@ -437,7 +437,7 @@ async def test_arguments_and_context_are_freed(
         # The traceback of its exception holds the frames, as it always does.
         del callback
     # The worker still has to return from what has just ended.
-    runner.pool.close()
+    runner.capacity.pool.close()
     await gone(own_threads() - before)
     gc.collect()
     assert [reference() for reference in alive] == [None, None]

@@ -12,8 +12,8 @@ from asgiref.local import Local
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.exchange import KEY, Exchange, current_exchange
-from async_after.lanes import Worker
+from async_after._core.exchange import KEY, Exchange, current_exchange
+from async_after._core.lanes import Worker
 
 from .conftest import (
     DEADLINE,
@@ -146,7 +146,7 @@ async def test_plain_function_with_a_coroutine(runner: Runner) -> None:
 
 
 def sessions(runner: Runner) -> int:
-    return sum(worker.sessions for worker in runner.pool._workers)
+    return sum(worker.sessions for worker in runner.capacity.pool._workers)
 
 
 async def idents_of_calls() -> set[int]:
@@ -342,7 +342,7 @@ async def test_a_call_while_the_callback_is_cleaned_up(runner: Runner) -> None:
 async def test_workers_are_reserved_evenly(make_runner: MakeRunner) -> None:
     """More callbacks than workers: they share, none is refused, and none outlives the pool."""
     before = own_threads()
-    pool = make_runner(max_threads=2).pool
+    pool = make_runner(max_threads=2).capacity.pool
     workers: list[Worker] = [pool.reserve() for _ in range(4)]
     assert [workers.count(worker) for worker in set(workers)] == [2, 2]
     made = own_threads() - before

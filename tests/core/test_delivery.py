@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Outcome, Runner, after_response
-from async_after.delivery import Connection, Delivery
-from async_after.exchange import Completion, Exchange
-from async_after.runner import Dispatcher
+from async_after._core.delivery import Connection, Delivery
+from async_after._core.exchange import Completion, Exchange
+from async_after._core.runner import Dispatcher
 
 from .conftest import DEADLINE, MakeRunner, entered, finish, gone, loop_exchange, own_threads
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Outcome, Runner, after_response
-from async_after.delivery import Connection, Delivery
-from async_after.exchange import KEY, Exchange, Options
-from async_after.exchange.callback import Task
+from async_after._core.delivery import Connection, Delivery
+from async_after._core.exchange import KEY, Exchange, Options
+from async_after._core.exchange.callback import Task
 
 from .conftest import (
     DEADLINE,
@@ -178,7 +178,7 @@ def test_it_can_be_cancelled(runner: Runner, is_late: bool) -> None:
     finish(exchange)
     assert idle(exchange)
     assert sleeper.state is CANCELLED
-    assert not runner.ledger.dormant()
+    assert not runner.capacity.ledger.dormant()
 
 
 @pytest.mark.parametrize("is_late", [False, True])
@@ -367,7 +367,7 @@ async def test_at_shutdown_it_is_dropped(
     # The commit that comes now changes nothing.
     exchange.ready(sleeper)
     assert sleeper.state is DROPPED
-    assert not runner.ledger.dormant()
+    assert not runner.capacity.ledger.dormant()
 
 
 async def test_what_became_ready_is_drained(runner: Runner) -> None:
@@ -418,8 +418,8 @@ def test_no_leaks(runner: Runner, fate: str) -> None:
         return [weakref.ref(thing) for thing in (exchange, sleeper, request, argument)]
 
     references = go()
-    assert not runner.ledger.dormant()
-    assert not runner.ledger.exchanges()
+    assert not runner.capacity.ledger.dormant()
+    assert not runner.capacity.ledger.exchanges()
     assert collected(*references)
 
 

@@ -14,8 +14,8 @@ from hypothesis.stateful import (
 )
 
 from async_after import Callback, CallbackState
-from async_after.exchange import Exchange, Options
-from async_after.exchange.callback import Task
+from async_after._core.exchange import Exchange, Options
+from async_after._core.exchange.callback import Task
 
 from .conftest import RecordingHost
 
@@ -182,7 +182,7 @@ class DormantMachine(RuleBasedStateMachine):
     def who_waits_and_who_is_waited_for(self) -> None:
         assert {*self.exchange.pending()} == {known.callback for known in self.awake()}
         assert {*self.exchange.dormant()} == {known.callback for known in self.asleep()}
-        registry = self.exchange._registry
+        registry = self.exchange._queue
         assert registry is None or len(registry.unready) == len(self.asleep()), "it keeps more"
         assert self.host.is_busy is bool(self.awake())
         assert self.host.waiting == (len(self.awake()) if self.is_claimed else 0)

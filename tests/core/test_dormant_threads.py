@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.exchange import KEY, Exchange
-from async_after.runner import InlineDispatcher
-from async_after.wsgi.lanes import InServer
+from async_after._core.exchange import KEY, Exchange
+from async_after._core.runner import InlineDispatcher
+from async_after.wsgi.dispatch import InServer
 
 from .conftest import DEADLINE, MakeRunner, finish, free, loop_exchange, thread_exchange
 from .test_dormant import dormant, over
@@ -215,7 +215,7 @@ async def test_commits_and_rollbacks_against_the_end(make_runner: MakeRunner, pl
     assert statistics.registered == registered
     assert statistics.failed == statistics.dropped == statistics.pending == statistics.waiting == 0
     assert statistics.open_exchanges == statistics.running == 0
-    assert not runner.ledger.dormant()
+    assert not runner.capacity.ledger.dormant()
 
 
 @pytest.mark.usefixtures("frequent_switches")
@@ -283,5 +283,5 @@ async def test_commits_against_the_shutdown(make_runner: MakeRunner) -> None:
         states |= found
         assert len(ran) == sum(s.state is CallbackState.SUCCEEDED for s in sleepers)
         assert runner.statistics().registered == len(sleepers)
-        assert not runner.ledger.dormant()
+        assert not runner.capacity.ledger.dormant()
     assert CallbackState.DROPPED in states, "this run has shown nothing"

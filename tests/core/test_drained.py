@@ -159,7 +159,7 @@ async def test_drained(impatient: Runner, caplog: pytest.LogCaptureFixture) -> N
     assert len(records(caplog)) == 4
     finish(still_open)
     await free(impatient)
-    assert not impatient.ledger._exchanges
+    assert not impatient.capacity.ledger._exchanges
 
 
 async def test_a_concurrent_one_that_waits_for_a_slot(
@@ -272,7 +272,7 @@ async def test_an_async_one_that_does_not_stop(
     with responding(loop_exchange(runner)):
         following = after_response(int)
     assert await following.wait(DEADLINE) == 0
-    assert runner.slots.used <= 1
+    assert runner.capacity.limiter.used <= 1
 
 
 @pytest.mark.parametrize("concurrent", [False, True])
@@ -313,7 +313,7 @@ async def test_registered_when_closed(
         callbacks.append(registrar(int))
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 2
     assert dropped_names(caplog) == ["n", "n"]
-    assert not runner.ledger._exchanges
+    assert not runner.capacity.ledger._exchanges
 
 
 async def test_aclose_twice_and_open_again(runner: Runner) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Completion
-from async_after.exchange import Exchange, Options
+from async_after._core.exchange import Exchange, Options
 
 from .conftest import RecordingHost
 
@@ -118,7 +118,7 @@ def test_cancelled_ones_do_not_pile_up(exchange: Exchange) -> None:
     for _ in range(1000):
         added(exchange, key="k")
         added(exchange, key="c", concurrent=True)
-    registry = exchange._registry
+    registry = exchange._queue
     assert registry is not None
     assert len(registry.sequential) + len(registry.claims) < 200
     exchange.end()

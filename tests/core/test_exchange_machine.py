@@ -16,8 +16,8 @@ from hypothesis.stateful import (
 )
 
 from async_after import Callback, CallbackState, Completion, Outcome
-from async_after.exchange import Exchange, Options
-from async_after.exchange.callback import Task
+from async_after._core.exchange import Exchange, Options
+from async_after._core.exchange.callback import Task
 
 from .conftest import RecordingHost
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, after_response
-from async_after.exchange import KEY, Exchange
+from async_after._core.exchange import KEY, Exchange
 
 from .conftest import DEADLINE, MakeRunner, free, thread_exchange
 
@@ -85,7 +85,7 @@ def test_once_or_accounted(make_runner: MakeRunner) -> None:
         thread.join(DEADLINE)
     assert late > 0, "the end came after all registrations: this run has shown nothing"
     asyncio.run(free(runner))
-    assert not runner.ledger._exchanges
+    assert not runner.capacity.ledger._exchanges
 
 
 @pytest.mark.usefixtures("frequent_switches")

@@ -199,7 +199,7 @@ def test_an_idle_process_ends_at_once() -> None:
 runner = get_runner()
 all_kinds(runner)
 loop_less = thread_exchange(runner)  # a request that has registered nothing
-runner.timers.call_later(3600, lambda: None)
+runner.capacity.timers.call_later(3600, lambda: None)
 names = {t.name.rstrip("0123456789 ") for t in threading.enumerate()}
 say(sorted(name for name in names if name.startswith("async_after")))
 """
@@ -373,7 +373,7 @@ def test_a_program_that_ends_right_behind_the_response() -> None:
         + """
 began = time.monotonic()
 asyncio.run(main("/returns"))
-atexit.register(lambda: say(time.monotonic() - began < get_runner().wait_timeout / 2))
+atexit.register(lambda: say(time.monotonic() - began < get_runner().capacity.wait_timeout / 2))
 """
     )
     assert done.code == 0

@@ -213,8 +213,8 @@ class Model:
         statistics = self.runner.statistics()
         assert statistics.registered == len(self.all) + len(self.nested)
         assert (statistics.pending, statistics.running, statistics.waiting) == (0, 0, 0)
-        assert not self.runner.ledger._exchanges
-        assert not self.runner.ledger._running
+        assert not self.runner.capacity.ledger._exchanges
+        assert not self.runner.capacity.ledger._running
 
 
 @contextmanager
@@ -314,6 +314,6 @@ def test_any_faults_in_any_order(
         asyncio.run(play(model, sequence, end))
         asyncio.run(gone(own_threads() - before))
     model.check(closed=end == "close")
-    assert runner.slots.used == 0
-    assert not runner.slots._waiting
+    assert runner.capacity.limiter.used == 0
+    assert not runner.capacity.limiter._waiting
     assert runner.statistics().overdue == 0

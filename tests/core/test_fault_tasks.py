@@ -145,7 +145,9 @@ async def test_never_ends(single: Runner) -> None:
         callback = after_response.using(timeout=0.01)(clings)
     await asyncio.sleep(0.05)
     assert (asked, callback.state) == ([1], CallbackState.RUNNING)
-    single._bounds = type(single._bounds)(limit=1, wait_timeout=0.0, close_timeout=0.01)
+    single.capacity._bounds = type(single.capacity._bounds)(
+        limit=1, wait_timeout=0.0, close_timeout=0.01
+    )
     async with asyncio.timeout(DEADLINE):
         await single.aclose()
     assert callback.done()
@@ -192,7 +194,7 @@ async def test_a_waiter_that_does_not_stay(single: Runner, how: str) -> None:
     await single.drain(DEADLINE)
     assert waiting.state is (CallbackState.CANCELLED if how == "is cancelled" else SUCCEEDED)
     assert {wanted[0].state, behind.state} == {SUCCEEDED}
-    assert single.slots.used == 0
+    assert single.capacity.limiter.used == 0
     await still_works(single)
 
 
@@ -208,7 +210,7 @@ async def test_waiters_outside_that_are_cancelled(single: Runner) -> None:
         assert callback.state is CallbackState.PENDING
     await asyncio.gather(*tasks[5:])
     assert callback.state is SUCCEEDED
-    assert not single.ledger._running
+    assert not single.capacity.ledger._running
 
 
 # What they register.
@@ -304,7 +306,7 @@ def test_a_loop_closed_underfoot(make_runner: MakeRunner) -> None:
         *(DROPPED, SUCCEEDED),
         SUCCEEDED,
     ]
-    assert not runner.ledger._running
+    assert not runner.capacity.ledger._running
 
 
 def test_a_request_of_a_thread_whose_loop_is_closed(make_runner: MakeRunner) -> None:

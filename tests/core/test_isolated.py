@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.exchange import Exchange
+from async_after._core.exchange import Exchange
 
 from .conftest import (
     DEADLINE,

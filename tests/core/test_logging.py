@@ -12,7 +12,7 @@ import pytest
 
 import async_after
 from async_after import Callback, after_response
-from async_after.runtime.logging import Event
+from async_after._core.runtime.log import Event
 
 from .conftest import DEADLINE, MakeRunner, loop_exchange, responding
 

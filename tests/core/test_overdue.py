@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.engine import reports
+from async_after._core.capacity import reports
 
 from .conftest import (
     DEADLINE,
@@ -143,7 +143,7 @@ async def test_said_once_a_minute(
         with responding(loop_exchange(runner)):
             after_response(int)
     assert len(about_the_lane(caplog)) == 1
-    runner.pool._full_pace._since -= 61
+    runner.capacity.pool._full_pace._since -= 61
     with responding(loop_exchange(runner)):
         after_response(int)
     assert len(about_the_lane(caplog)) == 2
@@ -159,7 +159,7 @@ async def test_surplus_threads_end(make_runner: MakeRunner) -> None:
     await stuck("stuck1")
     await stuck.end()
     async with asyncio.timeout(DEADLINE):
-        while len(runner.pool._workers) > 1:
+        while len(runner.capacity.pool._workers) > 1:
             await asyncio.sleep(0.001)
     assert await works(runner)
     made = own_threads() - before

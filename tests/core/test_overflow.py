@@ -20,9 +20,9 @@ from async_after import (
     exchange_scope,
     get_runner,
 )
+from async_after._core.capacity.overflow import FULL
+from async_after._core.exchange import Exchange
 from async_after.asgi import AfterResponseMiddleware
-from async_after.engine.overflow import FULL
-from async_after.exchange import Exchange
 
 from .conftest import (
     DEADLINE,
@@ -165,9 +165,9 @@ async def test_room_again_after_a_drop(dropping: Runner) -> None:
 async def test_those_that_are_dropped_leave_the_line(dropping: Runner) -> None:
     async with full(dropping) as state:
         state.queue(200)
-        assert len(dropping.slots._waiting) <= 3
+        assert len(dropping.capacity.limiter._waiting) <= 3
     assert dropping.statistics().dropped == 200
-    assert not dropping.ledger._exchanges
+    assert not dropping.capacity.ledger._exchanges
 
 
 async def test_drop_in_a_callback(make_runner: MakeRunner) -> None:
@@ -313,7 +313,7 @@ def test_drop_is_exact(make_runner: MakeRunner, kind: str) -> None:
     counts = {state: [c.state for c in callbacks].count(state) for state in CallbackState}
     assert counts[SUCCEEDED] == ROOM
     assert counts[DROPPED] == len(callbacks) - ROOM
-    assert runner.ledger._doomed == 0
+    assert runner.capacity.ledger._doomed == 0
     asyncio.run(free(runner))
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from async_after.delivery import Connection, Delivery, probes
-from async_after.delivery.connections import by_socket
-from async_after.delivery.tcp import Reading, Socket
+from async_after._core.delivery import Connection, Delivery, probes
+from async_after._core.delivery.connections import by_socket
+from async_after._core.delivery.tcp import Reading, Socket
 
 from .conftest import DEADLINE
 

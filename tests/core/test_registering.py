@@ -18,7 +18,7 @@ from async_after import (
     aafter_response,
     after_response,
 )
-from async_after.exchange import KEY, Exchange
+from async_after._core.exchange import KEY, Exchange
 
 from .conftest import (
     DEADLINE,
@@ -182,7 +182,7 @@ async def test_not_a_callable(
     exchange = loop_exchange(runner)
     with entered(exchange), pytest.raises(TypeError, match=message):
         await registrar(make())
-    assert exchange._registry is None
+    assert exchange._queue is None
     assert not exchange.end()
 
 
@@ -226,7 +226,7 @@ def test_wrong_options(
     exchange = thread_exchange(runner)
     with entered(exchange), pytest.raises(kind, match=message):
         registrar.using(**{option: value})(here)
-    assert exchange._registry is None
+    assert exchange._queue is None
 
 
 def test_all_options_are_listed() -> None:
@@ -244,7 +244,7 @@ def test_wrong_lane(runner: Runner, lane: Any, function: Callable[..., Any]) -> 
     exchange = thread_exchange(runner)
     with entered(exchange), pytest.raises(TypeError, match=f'lane="{lane}" cannot run'):
         after_response.using(lane=lane)(function, "x")
-    assert exchange._registry is None
+    assert exchange._queue is None
 
 
 async def test_right_lane(runner: Runner) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from async_after import CallbackState, Runner, after_response, exchange_scope
-from async_after.runner import Dispatcher
+from async_after._core.runner import Dispatcher
 
 from .conftest import (
     DEADLINE,
@@ -129,8 +129,8 @@ async def test_the_timeout_of_a_function_and_its_coroutine_is_one(runner: Runner
         return coroutine()
 
     seen: list[float | None] = []
-    timeout_of = runner.timeout_of
-    runner.timeout_of = lambda callback: seen.append(timeout_of(callback)) or seen[-1]  # type: ignore[method-assign, func-returns-value]
+    timeout_of = runner.capacity.timeout_of
+    runner.capacity.timeout_of = lambda callback: seen.append(timeout_of(callback)) or seen[-1]  # type: ignore[method-assign, func-returns-value]
     with responding(loop_exchange(runner)):
         callback = after_response.using(timeout=1.0)(returns_it)
     await ended(callback)
@@ -230,7 +230,7 @@ async def test_the_line_does_not_keep_the_dead(make_runner: MakeRunner) -> None:
         with responding(loop_exchange(runner)):
             callback = after_response(int)
         assert callback.cancel()
-    assert len(runner.slots._waiting) < 200
+    assert len(runner.capacity.limiter._waiting) < 200
     let_go.set()
     await runner.drain(DEADLINE)
     await free(runner)

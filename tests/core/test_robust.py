@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response, exchange_scope, get_runner
-from async_after.exchange import Exchange
+from async_after._core.exchange import Exchange
 
 from .conftest import DEADLINE, MakeRunner, ended, entered, finish, loop_exchange, thread_exchange
 
@@ -54,7 +54,7 @@ def test_a_key_that_cannot_be_compared(runner: Runner) -> None:
             after_response.using(key=Key())(int)
     finish(exchange)
     assert exchange.idle_latch().wait_in_thread(DEADLINE)
-    assert not runner.ledger._exchanges
+    assert not runner.capacity.ledger._exchanges
 
 
 def test_the_end_of_a_loop_accounts_for_all(make_runner: MakeRunner) -> None:
@@ -71,7 +71,7 @@ def test_the_end_of_a_loop_accounts_for_all(make_runner: MakeRunner) -> None:
 
     asyncio.run(main())
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 3
-    assert (runner.slots.used, runner.ledger._exchanges) == (0, set())
+    assert (runner.capacity.limiter.used, runner.capacity.ledger._exchanges) == (0, set())
 
 
 def test_a_loop_that_is_closed_under_a_callback(make_runner: MakeRunner) -> None:
@@ -102,7 +102,7 @@ def test_a_loop_that_is_closed_under_a_callback(make_runner: MakeRunner) -> None
 
     asyncio.run(next_life())
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 2
-    assert runner.slots.used == 0
+    assert runner.capacity.limiter.used == 0
     gc.collect()
 
 
@@ -123,7 +123,7 @@ async def test_no_thread_can_be_started(
         await ended(coroutine)
     assert (plain.state, coroutine.result()) == (CallbackState.DROPPED, 7)
     assert "can't start new thread" in caplog.text
-    assert runner.slots.used == 0
+    assert runner.capacity.limiter.used == 0
 
 
 def test_a_log_filter_that_raises(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +197,7 @@ def test_a_very_long_timeout_spoils_no_other(runner: Runner) -> None:
 
 def test_cancelled_timers_do_not_pile_up(runner: Runner) -> None:
     """Behind one that is far away."""
-    timers = runner.timers
+    timers = runner.capacity.timers
     stop = timers.call_later(3600, lambda: None)
     for _ in range(1000):
         timers.call_later(3000, lambda: None)()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.exchange import Exchange
-from async_after.instrumentation import Instrument
-from async_after.runner import InlineDispatcher
+from async_after._core.exchange import Exchange
+from async_after._core.instrumentation import Instrument
+from async_after._core.runner import InlineDispatcher
 
 from .conftest import (
     DEADLINE,
@@ -119,14 +119,14 @@ async def test_consecutive_plain_functions_share_a_hop(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hops = 0
-    submit = runner.pool.submit
+    submit = runner.capacity.pool.submit
 
     def counted(work: Callable[[], None]) -> None:
         nonlocal hops
         hops += 1
         submit(work)
 
-    monkeypatch.setattr(runner.pool, "submit", counted)
+    monkeypatch.setattr(runner.capacity.pool, "submit", counted)
     threads = []
 
     async def between() -> None:
@@ -238,8 +238,8 @@ def test_idle_cost(runner: Runner) -> None:
     exchange = thread_exchange(runner)
     with entered(exchange):
         assert not exchange.end()
-    assert exchange._registry is None
-    assert not runner.ledger._exchanges
+    assert exchange._queue is None
+    assert not runner.capacity.ledger._exchanges
     assert own_threads() == before
 
 

@@ -16,7 +16,7 @@ from async_after import (
     exchange_scope,
     get_runner,
 )
-from async_after.exchange import current_exchange
+from async_after._core.exchange import current_exchange
 
 from .conftest import DEADLINE, records, started
 
@@ -24,7 +24,7 @@ from .conftest import DEADLINE, records, started
 @pytest.fixture(autouse=True)
 def close_the_default_runner() -> Iterator[None]:
     yield
-    get_runner().pool.close()
+    get_runner().capacity.pool.close()
 
 
 async def thread() -> threading.Thread:

@@ -114,8 +114,8 @@ async def test_made_up_names_do_not_pile_up(
     await runner.drain(DEADLINE)
     for number in range(2500):
         callback.name = f"name{number}"
-        runner.slow_step(callback, 1.0)
-    assert len(runner.reports._named) <= 1000
+        runner.capacity.slow_step(callback, 1.0)
+    assert len(runner.capacity.reports._named) <= 1000
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.engine import Statistics
-from async_after.exchange import KEY
+from async_after._core.capacity import Statistics
+from async_after._core.exchange import KEY
 
 from .conftest import (
     DEADLINE,
@@ -256,8 +256,8 @@ async def test_the_sum_is_kept_at_any_time(make_runner: MakeRunner, overflow: st
         told = getattr(statistics, state.value.replace(" ", "_"))
         assert told == [callback.state for callback in callbacks].count(state), state
     await free(runner)
-    assert not runner.ledger._running
-    assert not runner.ledger._exchanges
+    assert not runner.capacity.ledger._running
+    assert not runner.capacity.ledger._exchanges
 
 
 STEPS = st.lists(
@@ -305,7 +305,7 @@ def test_the_sum_is_kept_in_any_sequence(
             statistics = runner.statistics()
             assert statistics.registered == len(callbacks)
             assert 0 <= statistics.waiting <= statistics.pending
-        for open_exchange in runner.ledger.exchanges():
+        for open_exchange in runner.capacity.ledger.exchanges():
             if not open_exchange.is_ended:
                 finish(open_exchange)
         await runner.drain(DEADLINE)
@@ -316,4 +316,4 @@ def test_the_sum_is_kept_in_any_sequence(
     asyncio.run(main())
     assert runner.statistics().registered == len(callbacks)
     assert all(callback.done() for callback in callbacks)
-    assert not runner.ledger._running
+    assert not runner.capacity.ledger._running

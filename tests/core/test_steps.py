@@ -146,7 +146,7 @@ def test_on_its_way_to_a_loop_that_closes(make_runner: MakeRunner) -> None:
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main())
     let_go.set()
-    runner.pool.close()
+    runner.capacity.pool.close()
     asyncio.run(gone(own_threads() - before))
     loop.close()
     asyncio.run(_new_life(runner))

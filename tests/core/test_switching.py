@@ -102,7 +102,7 @@ async def test_what_somebody_else_sets_stays(make_runner: MakeRunner) -> None:
     sys.setswitchinterval(2 * BEFORE)
     await over(held, callback)
     async with asyncio.timeout(DEADLINE):
-        while runner.pool._busy:
+        while runner.capacity.pool._busy:
             await asyncio.sleep(0.001)
     held, callback = await begun(runner)
     assert held.seen == OURS

@@ -21,8 +21,8 @@ from async_after import (
     after_response,
     exchange_scope,
 )
+from async_after._core.registration import test_hook
 from async_after.asgi import AfterResponseMiddleware
-from async_after.registration import interception
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,
@@ -40,7 +40,7 @@ ran: list[object] = []
 def nothing_is_left() -> Iterator[None]:
     ran.clear()
     yield
-    assert interception.interceptors == ()
+    assert test_hook.interceptors == ()
 
 
 def note(outcome: Outcome, value: str) -> None:

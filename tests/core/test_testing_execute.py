@@ -17,7 +17,7 @@ from async_after import (
     exchange_scope,
     get_runner,
 )
-from async_after.registration import interception
+from async_after._core.registration import test_hook
 from async_after.testing import CapturedCallback, capture_after_response
 
 from .conftest import DEADLINE, entered, finish, thread_exchange
@@ -30,7 +30,7 @@ def nothing_is_left() -> Iterator[None]:
     """No state stays behind, and no callback is lost or left pending."""
     before = get_runner().statistics().pending
     yield
-    assert interception.interceptors == ()
+    assert test_hook.interceptors == ()
     assert get_runner().statistics().pending == before
 
 
@@ -290,7 +290,7 @@ async def test_cancelling_the_end_of_the_block_leaves_nothing_behind() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     [captured] = captures
-    assert interception.interceptors == ()
+    assert test_hook.interceptors == ()
     assert captured[1].callback.state is CallbackState.SKIPPED
     let_go.set()
     await captured[0].callback.wait(DEADLINE)

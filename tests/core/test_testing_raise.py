@@ -15,7 +15,7 @@ from async_after import (
     exchange_scope,
     get_runner,
 )
-from async_after.registration import interception
+from async_after._core.registration import test_hook
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,
@@ -38,7 +38,7 @@ def nothing_is_left() -> Iterator[None]:
     """No state stays behind, and no callback is lost or left pending."""
     before = get_runner().statistics().pending
     yield
-    assert interception.interceptors == ()
+    assert test_hook.interceptors == ()
     assert get_runner().statistics().pending == before
 
 

@@ -77,7 +77,7 @@ async def test_sync_that_overruns(make_runner: MakeRunner, max_threads: int) -> 
     with pytest.raises(TimeoutError):
         late.result()
     await free(runner)
-    assert runner.pool._overdue == 0
+    assert runner.capacity.pool._overdue == 0
 
 
 async def test_sync_in_time(runner: Runner) -> None:
@@ -244,8 +244,8 @@ def test_the_loop_ends_with_callbacks(make_runner: MakeRunner) -> None:
     asyncio.run(_ask_for_a_dispatcher(runner))
     gc.collect()
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 3
-    assert runner.slots.used == 0
-    assert not runner.ledger._exchanges
+    assert runner.capacity.limiter.used == 0
+    assert not runner.capacity.ledger._exchanges
 
 
 def test_the_loop_is_closed_without_cancelling(make_runner: MakeRunner) -> None:
@@ -264,7 +264,7 @@ def test_the_loop_is_closed_without_cancelling(make_runner: MakeRunner) -> None:
     asyncio.run(_ask_for_a_dispatcher(runner))
     gc.collect()  # asyncio complains of the task here, and not in some other test
     assert [callback.state for callback in callbacks] == [CallbackState.DROPPED] * 2
-    assert runner.slots.used == 0
+    assert runner.capacity.limiter.used == 0
 
 
 async def _ask_for_a_dispatcher(runner: Runner) -> None:

@@ -4,7 +4,7 @@ import threading
 import time
 import weakref
 
-from async_after.runtime import Timers
+from async_after._core.runtime import Timers
 
 from .conftest import DEADLINE
 

@@ -6,7 +6,7 @@ import threading
 import weakref
 from contextvars import ContextVar
 
-from async_after.runtime import Latch
+from async_after._core.runtime import Latch
 
 from .conftest import DEADLINE
 

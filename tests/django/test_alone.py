@@ -16,8 +16,8 @@ from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
 
 from async_after import CallbackState, Completion, Outcome, after_response, get_runner
+from async_after._core.exchange import current_exchange
 from async_after.asgi import AfterResponseMiddleware
-from async_after.exchange import current_exchange
 from tests.django.site import views
 
 TIMEOUT = 10

@@ -18,9 +18,9 @@ from django.test import (
 )
 
 from async_after import CallbackState, Completion, NoActiveExchange, Outcome, after_response
+from async_after._core.exchange import current_exchange
 from async_after.django import AfterResponseMiddleware
 from async_after.django.handlers import is_from_test_client
-from async_after.exchange import current_exchange
 from tests.django.site import views
 from tests.django.site.models import Row
 

@@ -9,9 +9,9 @@ import pytest
 from django.test import override_settings
 
 from async_after import exchange_scope, get_runner
-from async_after.engine import reports
-from async_after.registration import after_response
-from async_after.runtime.logging import logger
+from async_after._core.capacity import reports
+from async_after._core.registration import after_response
+from async_after._core.runtime.log import logger
 
 from ..core.conftest import DEADLINE, loop_exchange, responding
 

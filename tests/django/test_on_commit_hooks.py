@@ -201,7 +201,7 @@ gc.collect()
 until(lambda: get_runner().statistics().skipped == 1)
 gc.collect()
 until(lambda: found[0]() is None)
-say(states[0].name, get_runner().statistics().pending, len(get_runner().ledger.dormant()))
+say(states[0].name, get_runner().statistics().pending, len(get_runner().capacity.ledger.dormant()))
 """)
     assert done.out == ["PENDING 0 0"]
 
@@ -227,7 +227,7 @@ def work():
     return [hook, *(weakref.ref(thing) for thing in (argument, exchange, callback))]
 
 say(*(reference() for reference in work()))
-say(len(get_runner().ledger.exchanges()), len(get_runner().ledger.dormant()))
+say(len(get_runner().capacity.ledger.exchanges()), len(get_runner().capacity.ledger.dormant()))
 """) == ["None None None None", "0 0"]
 
 

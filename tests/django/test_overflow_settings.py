@@ -8,8 +8,8 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from async_after import Callback, CallbackState, RunnerFull, after_response, get_runner
+from async_after._core.runner.dispatch import GIVE_WAY
 from async_after.asgi import AfterResponseMiddleware
-from async_after.runner.dispatcher import GIVE_WAY
 
 DEADLINE = 10
 SMALL = {"LIMIT": 1, "PENDING_LIMIT": 1}

@@ -13,7 +13,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from async_after import asgi, get_runner, wsgi
-from async_after.conf import SETTINGS, problems
+from async_after._core.conf import SETTINGS, problems
 
 from .test_alone import TIMEOUT, Exchange
 

@@ -11,9 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 
 from async_after import CallbackState, NoActiveExchange, after_response, exchange_scope, get_runner
+from async_after._core.runtime import Pace
 from async_after.asgi import AfterResponseMiddleware as ASGIMiddleware
 from async_after.django import AfterResponseMiddleware
-from async_after.runtime import Pace
 from tests.django.site import views
 
 

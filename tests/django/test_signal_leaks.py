@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.http import HttpRequest
 
-from async_after.exchange import Exchange, current_exchange
+from async_after._core.exchange import Exchange, current_exchange
 
 from . import ways
 from .receivers import connected

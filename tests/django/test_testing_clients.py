@@ -20,8 +20,8 @@ from django.test import (
 from django.urls import path
 
 from async_after import CallbackState, Outcome, aafter_response, after_response
+from async_after._core.registration import test_hook
 from async_after.asgi import AfterResponseMiddleware
-from async_after.registration import interception
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,
@@ -88,7 +88,7 @@ PATHS = ("/sync", "/async")
 def nothing_is_left() -> Iterator[None]:
     ran.clear()
     yield
-    assert interception.interceptors == ()
+    assert test_hook.interceptors == ()
 
 
 class Case(TestCase):

@@ -10,7 +10,7 @@ from django.test import TestCase, TransactionTestCase, override_settings
 from django.urls import path
 
 from async_after import Callback, CallbackState, aafter_response, after_response, exchange_scope
-from async_after.registration import interception
+from async_after._core.registration import test_hook
 from async_after.testing import (
     capture_after_response,
     raise_callback_errors,
@@ -44,7 +44,7 @@ urlpatterns = [path("sync", view), path("async", async_view)]
 def nothing_is_left() -> Iterator[None]:
     ran.clear()
     yield
-    assert interception.interceptors == ()
+    assert test_hook.interceptors == ()
 
 
 def states(*callbacks: Callback[None]) -> list[CallbackState]:

@@ -11,7 +11,7 @@ from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_
 from django.urls import path
 
 from async_after import CallbackState, after_response, exchange_scope
-from async_after.registration import interception
+from async_after._core.registration import test_hook
 from async_after.testing import AfterResponseTestMixin, raise_callback_errors
 
 ran: list[int] = []
@@ -137,7 +137,7 @@ def test_the_attribute_makes_tests_fail(case: type[unittest.TestCase]) -> None:
     assert result.testsRun in (6, 7)
     assert [test.id().rpartition(".")[2] for test, _ in result.skipped] == ["test_skipped"]
     assert len(result.expectedFailures) == 1
-    assert interception.interceptors == ()
+    assert test_hook.interceptors == ()
 
 
 def test_debug_raises_too() -> None:

@@ -11,7 +11,7 @@ from django.http import (
 from django.utils import translation
 
 from async_after import NoActiveExchange, aafter_response, after_response, exchange_scope
-from async_after.exchange import When
+from async_after._core.exchange import When
 
 from . import work
 from .models import Row

@@ -19,8 +19,8 @@ from async_after import (
     Runner,
     after_response,
 )
+from async_after._core.exchange import KEY, current_exchange
 from async_after.asgi import AfterResponseMiddleware
-from async_after.exchange import KEY, current_exchange
 
 from .inprocess import (
     DEADLINE,

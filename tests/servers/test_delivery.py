@@ -7,7 +7,7 @@ one server.
 
 import pytest
 
-from async_after.delivery import Delivery
+from async_after._core.delivery import Delivery
 
 from .delivery.table import lines_of, shown, table
 from .harness import Server

@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from async_after import Completion, after_response
-from async_after.delivery import Delivery, probes
+from async_after._core.delivery import Delivery, probes
 
 from .delivery.here import DEADLINE, Here, page
 from .delivery.peer import Peer, request

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from async_after import Callback, Runner, after_response
-from async_after.delivery import Delivery, probes
+from async_after._core.delivery import Delivery, probes
 from async_after.wsgi import AfterResponseMiddleware
 
 from ..servers import launch

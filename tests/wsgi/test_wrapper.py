@@ -11,7 +11,7 @@ from wsgiref.validate import validator
 import pytest
 
 from async_after import Runner, after_response
-from async_after.exchange import KEY, current_exchange
+from async_after._core.exchange import KEY, current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import (

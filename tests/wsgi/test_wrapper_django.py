@@ -19,8 +19,8 @@ from django.utils import translation
 from django.views.decorators.http import etag
 
 from async_after import Callback, Completion, Outcome, after_response, asgi, get_runner
+from async_after._core.exchange import KEY, current_exchange
 from async_after.django import AfterResponseMiddleware as DjangoMiddleware
-from async_after.exchange import KEY, current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import DEADLINE, App, Call, drain, ended, environ_for

@@ -14,7 +14,7 @@ from async_after import (
     after_response,
     get_runner,
 )
-from async_after.exchange import KEY, current_exchange
+from async_after._core.exchange import KEY, current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import (

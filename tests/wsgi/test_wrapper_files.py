@@ -10,7 +10,7 @@ from wsgiref.util import FileWrapper
 import pytest
 
 from async_after import Completion, Runner, after_response
-from async_after.exchange import KEY, current_exchange
+from async_after._core.exchange import KEY, current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import App, Call, Environ, Seen, StartResponse, drain, environ_for, new_runner

@@ -7,7 +7,7 @@ import pytest
 
 from async_after import Callback, CallbackState, Runner, after_response
 from async_after.wsgi import AfterResponseMiddleware
-from async_after.wsgi.lanes import _CONTROL_IS_BACK
+from async_after.wsgi.dispatch import _CONTROL_IS_BACK
 
 from .wsgi_client import Call, Environ, StartResponse, drain, new_runner
 

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after.exchange import current_exchange
+from async_after._core.exchange import current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import (

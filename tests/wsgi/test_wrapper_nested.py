@@ -11,7 +11,7 @@ from asgiref.wsgi import WsgiToAsgi
 from werkzeug.test import Client
 
 from async_after import Completion, Outcome, Runner, after_response, asgi, wsgi
-from async_after.exchange import KEY, current_exchange
+from async_after._core.exchange import KEY, current_exchange
 
 from .wsgi_client import (
     DEADLINE,

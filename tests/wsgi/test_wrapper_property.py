@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_after import Completion, Outcome, after_response
-from async_after.exchange import KEY, current_exchange
+from async_after._core.exchange import KEY, current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 from .wsgi_client import Call, Environ, StartResponse, drain, environ_for, new_runner

@@ -8,7 +8,7 @@ from typing import Any, Self
 from wsgiref.util import setup_testing_defaults
 
 from async_after import Callback, Outcome, Runner
-from async_after.exchange import current_exchange
+from async_after._core.exchange import current_exchange
 from async_after.wsgi import AfterResponseMiddleware
 
 DEADLINE = 15.0

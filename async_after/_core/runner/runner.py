@@ -121,9 +121,10 @@ class Runner:
         self._refuse_deadlock()
         self._dispatchers.abandon_closed()
         if not await self.capacity.ledger.wait_idle(timeout):
+            left = len(self.capacity.ledger.exchanges())
             raise TimeoutError(
-                f"the runner was not idle after {timeout} s: {len(self.capacity.ledger.exchanges())}"
-                " exchange(s) have callbacks pending or running"
+                f"the runner was not idle after {timeout} s: {left} exchange(s) have callbacks"
+                " pending or running"
             )
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from async_after.delivery import Delivery
+from async_after._core.delivery import Delivery
 
 from ..harness import Server
 from .peer import Peer
