@@ -8,7 +8,7 @@ import asyncio
 import time
 from typing import Any
 
-from .._core.exchange import Exchange, running_callback
+from .._core.exchange import Exchange, lending, running_callback
 from .._core.runner import LoopDispatcher, Runner
 
 
@@ -27,7 +27,7 @@ async def hold(
     held = _Held(runner, dispatcher, is_inner)
     try:
         # A callback that has made this request needs no slot meanwhile.
-        with exchange.lending():
+        with lending():
             await exchange.idle_latch().wait(future=held)
     except asyncio.CancelledError:
         if not is_inner and dispatcher.held == 1:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from django.http import HttpRequest
 
-from .._core.exchange import Exchange
+from .._core.exchange import Exchange, lending
 from .._core.lanes import cleanup, contexts
 from .._core.runner import Dispatcher, InlineDispatcher, Runner
 from .._core.runtime import gevent, running_loop
@@ -171,7 +171,7 @@ class _ASGIServer(Place):
         cleanup.close_old_connections(keep=cleanup.open_blocks())
         timeout = self._runner.capacity.wait_timeout
         # A callback that has made this request needs no slot meanwhile.
-        with exchange.lending():
+        with lending():
             is_idle = exchange.idle_latch().wait_in_thread(timeout)
         if not is_idle:
             self._runner.shutdown.begin_waiting(0)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .._core import conf
 from .._core.capacity import Alone, Chain, SingleChain
 from .._core.conf import WsgiLane
-from .._core.exchange import Callback, CallbackState, Exchange
+from .._core.exchange import Callback, CallbackState, Exchange, lending
 from .._core.lanes import cleanup, run_in_thread
 from .._core.runner import Dispatcher, InlineDispatcher, Runner
 from .._core.runtime import Latch, gevent, log
@@ -127,7 +127,7 @@ class InServer(InlineDispatcher):
             self._is_running = True
             self.dispatch(exchange)
             # A callback that has made this request needs no slot meanwhile.
-            with exchange.lending():
+            with lending():
                 self._run_all(exchange)
         finally:
             self.finish(exchange)
@@ -136,7 +136,7 @@ class InServer(InlineDispatcher):
     def _run_all(self, exchange: Exchange) -> None:
         # What waits for the delivery is late: a client that does not read must
         # not hold the server's thread.
-        while self.capacity.ledger.holds(exchange) and not exchange.only_waits():
+        while self.capacity.ledger.holds(exchange) and not _only_waits(exchange):
             self._woken.clear()
             if self._takes_chain():
                 self._run_chain(exchange)
@@ -181,7 +181,7 @@ class InServer(InlineDispatcher):
             run_in_thread(exchange, callback, in_server=True)
             return
         # It has this thread until it returns; only then it is said to have been too slow.
-        stop = functools.partial(exchange.stop, callback, CallbackState.TIMED_OUT)
+        stop = functools.partial(callback._ask_to_stop, CallbackState.TIMED_OUT)
         cancel = self.capacity.timers.call_later(timeout, stop)
         try:
             run_in_thread(exchange, callback, in_server=True)
@@ -200,6 +200,13 @@ class InServer(InlineDispatcher):
         if is_started:
             alone.over.wait_in_thread()
         return is_started
+
+
+def _only_waits(exchange: Exchange) -> bool:
+    """Whether all that is left waits for something else than the response."""
+    queue = exchange.queue
+    with queue.lock:
+        return queue.unsettled == len(queue.unready)
 
 
 def _has_threads() -> bool:

@@ -196,7 +196,7 @@ class RecordingHost:
         self.waiting -= was_waiting
         assert self.waiting >= 0, "more began than waited"
 
-    def queue(self, count: int) -> None:
+    def count_waiting(self, count: int) -> None:
         self.waiting += count
 
     def queued(self, exchange: Exchange) -> None:

@@ -115,7 +115,7 @@ class Ledger:
                 self.waiting -= 1
                 self.begun += 1
 
-    def queue(self, count: int) -> None:
+    def count_waiting(self, count: int) -> None:
         with self._lock:
             self.waiting += count
             if count < 0:

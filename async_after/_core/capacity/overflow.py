@@ -120,7 +120,7 @@ class Backpressure:
 
     def _drop_newest(self, exchange: Exchange, limit: int) -> bool:
         dropped = False
-        while (newest := exchange.newest()) is not None:
+        while (newest := exchange.queue.newest()) is not None:
             if not self._ledger.dooms(limit):
                 break
             if exchange.drop(newest, FULL, if_pending=True):

@@ -4,28 +4,12 @@ It knows neither event loop nor runner. Adapters feed it five events; a runner, 
 ``Host``, takes the callbacks from it.
 """
 
-from .callback import (
-    RUNNING,
-    SUCCEEDED,
-    Callback,
-    CallbackNotRun,
-    CallbackState,
-    Lane,
-    Options,
-    Predicate,
-    When,
-    name_of,
-)
-from .exchange import (
-    Exchange,
-    context_of,
-    current_callback,
-    current_exchange,
-    inside,
-    running_callback,
-)
-from .lookup import KEY, NoActiveExchange, key_holder
+from .callback import Callback, current_callback, lending, name_of, running_callback
+from .exchange import Exchange
+from .lookup import KEY, NoActiveExchange, current_exchange, inside, key_holder
+from .options import Lane, Options, Predicate, When
 from .outcome import Completion, Outcome
+from .state import RUNNING, SUCCEEDED, CallbackNotRun, CallbackState
 
 __all__ = [
     "KEY",
@@ -42,11 +26,11 @@ __all__ = [
     "Outcome",
     "Predicate",
     "When",
-    "context_of",
     "current_callback",
     "current_exchange",
     "inside",
     "key_holder",
+    "lending",
     "name_of",
     "running_callback",
 ]

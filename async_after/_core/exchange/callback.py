@@ -6,91 +6,20 @@ callable, arguments and context are dropped as soon as the callback has ended.
 
 import asyncio
 import functools
+import inspect
 from _thread import get_ident
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context, ContextVar, copy_context
+from types import CoroutineType
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..runtime import Latch
-from .outcome import Completion, Outcome
+from .options import Lane, Options
+from .outcome import Outcome
+from .state import PENDING, RUNNING, CallbackNotRun, CallbackState
 
 R = TypeVar("R")
-
-Predicate = Callable[[Outcome], object]
-When = Literal["always", "success", "disconnect", "error", "acknowledged"]
-Lane = Literal["loop", "threads", "background"]
-
-
-class CallbackState(Enum):
-    PENDING = "pending"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    """It raised."""
-    TIMED_OUT = "timed out"
-    """It did not end within its timeout."""
-    CANCELLED = "cancelled"
-    """``Callback.cancel()``, or a later registration of the same key."""
-    SKIPPED = "skipped"
-    """The outcome was not the one it was registered for."""
-    DROPPED = "dropped"
-    """The runner gave it up, at shutdown say. It is logged by name."""
-
-
-# Looking a member up in its Enum costs ten times as much as a global, with every callback.
-PENDING = CallbackState.PENDING
-RUNNING = CallbackState.RUNNING
-SUCCEEDED = CallbackState.SUCCEEDED
-
-
-class CallbackNotRun(Exception):
-    """The callback ended without a result: it was cancelled, skipped or dropped."""
-
-    def __init__(self, name: str, state: CallbackState, reason: str | None = None) -> None:
-        super().__init__(name, state, reason)
-        self.name = name
-        self.state = state
-        self.reason = reason
-        """Why it was dropped."""
-
-    def __str__(self) -> str:
-        reason = f": {self.reason}" if self.reason else ""
-        return f"callback {self.name} has no result: it was {self.state.value}{reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a callback is to be run; checked where it is made (``registrar``)."""
-
-    when: When | Predicate = "always"
-    takes_outcome: bool = False
-    timeout: float | None = None
-    key: object = None
-    name: str | None = None
-    concurrent: bool = False
-    lane: Lane | None = None
-    on_commit: bool | str = False
-    delivery_timeout: float | None = None
-
-    asks: bool = field(init=False, compare=False, repr=False)
-    """Whether the outcome matters to it."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "asks", self.takes_outcome or self.when != "always")
-
-    def wants(self, outcome: Outcome) -> bool:
-        """Whether ``when`` selects this outcome. Predicates are asked in the lane."""
-        match self.when:
-            case "success":
-                return outcome.is_success
-            case "disconnect":
-                return outcome.completion is Completion.DISCONNECTED
-            case "error":
-                return not outcome.is_success and outcome.completion is not Completion.DISCONNECTED
-        return True
 
 
 class Owner(Protocol):
@@ -98,19 +27,23 @@ class Owner(Protocol):
 
     @property
     def outcome(self) -> Outcome | None: ...
+    @property
+    def is_ended(self) -> bool: ...
+    @property
+    def parent(self) -> "Owner | None": ...
     def label(self) -> str: ...
     def values(self) -> dict[str, object]: ...
-    def cancel(self, callback: "Callback[Any]") -> bool: ...
-    def stop(
-        self, callback: "Callback[Any]", state: CallbackState, reason: str | None = None
-    ) -> None: ...
     def settle(
-        self, callback: "Callback[Any]", state: CallbackState, *, reason: str | None = None
+        self,
+        callback: "Callback[Any]",
+        state: CallbackState,
+        *,
+        reason: str | None = None,
+        expected: CallbackState | None = None,
     ) -> bool: ...
     def latch(self, callback: "Callback[Any]") -> Latch: ...
-    def refuse_deadlock(self, callback: "Callback[Any]") -> None: ...
-    def lending(self) -> AbstractContextManager[None]: ...
-    def lend(self, callback: "Callback[Any]") -> AbstractContextManager[None]: ...
+    @property
+    def host(self) -> Any: ...
 
 
 class Stopper(Protocol):
@@ -242,7 +175,24 @@ class Callback(Generic[R]):
         A running coroutine function is cancelled as asyncio cancels a task; a
         running plain function cannot be stopped. Both answer ``False``.
         """
-        return self._owner.cancel(self)
+        if self._owner.settle(self, CallbackState.CANCELLED, expected=PENDING):
+            return True
+        self._ask_to_stop(CallbackState.CANCELLED)
+        return False
+
+    def _ask_to_stop(self, state: CallbackState, reason: str | None = None) -> None:
+        """It is running: let it stop, and end in ``state``. Any thread may call.
+
+        The lane sets ``_stop`` and then looks at ``_stopping``, here it is the
+        other way round: one of the two sees the other.
+        """
+        if self.done() or self._stopping is not None:
+            return
+        self._reason = reason
+        self._stopping = state
+        stop = self._stop
+        if stop is not None:
+            stop.cancel(self)
 
     async def wait(self, timeout: float | None = None) -> R:
         """Wait up to ``timeout`` seconds for its end; its result, as ``result()``.
@@ -253,8 +203,8 @@ class Callback(Generic[R]):
         response, and in a sequential callback for itself or a later one.
         """
         if not self.done():
-            self._owner.refuse_deadlock(self)
-            with self._owner.lending():
+            _refuse_deadlock(self)
+            with lending():
                 if not await self._owner.latch(self).wait(timeout):
                     raise TimeoutError(
                         f"callback {self.name} was still {self._state.value} after {timeout} s"
@@ -271,6 +221,59 @@ class Callback(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Callback {self.name} {self._state.name}>"
+
+
+current_callback: ContextVar[Callback[Any] | None] = ContextVar(
+    "async_after.callback", default=None
+)
+
+
+def running_callback() -> Callback[Any] | None:
+    """The callback that this is called in, if it has not ended."""
+    callback = current_callback.get()
+    return callback if callback is not None and not callback.done() else None
+
+
+def lending() -> AbstractContextManager[None]:
+    """While inside, the callback that this is called in, if any, only waits."""
+    waiting = running_callback()
+    return nullcontext() if waiting is None else waiting._owner.host.lending(waiting)
+
+
+current_owner: ContextVar[Owner | None] = ContextVar("async_after.exchange", default=None)
+"""The current exchange. Those who know exchanges call it ``lookup.current_exchange``."""
+
+
+def _refuse_deadlock(callback: Callback[Any]) -> None:
+    """``RuntimeError`` where waiting for ``callback`` here can never end."""
+    here = current_owner.get()
+    while here is not None:
+        if here is callback._owner and not here.is_ended:
+            raise RuntimeError(
+                f"waiting for callback {callback.name} before its response is sent would never"
+                " end: it runs after the response. Wait in another callback with"
+                " concurrent=True, or await the function itself."
+            )
+        here = here.parent
+    waiting = running_callback()
+    if waiting is None:
+        return
+    both_in_line = not waiting.options.concurrent and not callback.options.concurrent
+    if waiting is callback or (waiting._owner is callback._owner and both_in_line):
+        raise RuntimeError(
+            f"callback {waiting.name} waiting for callback {callback.name} of the same exchange"
+            " would never end: sequential callbacks run one after the other. Register one of"
+            " them with concurrent=True."
+        )
+
+
+def close_unstarted(returned: Any) -> None:
+    """Nobody will await what a plain function has returned at its timeout."""
+    if (
+        isinstance(returned, CoroutineType)
+        and inspect.getcoroutinestate(returned) == inspect.CORO_CREATED
+    ):
+        returned.close()
 
 
 def name_of(func: Callable[..., Any]) -> str:

@@ -1,55 +1,30 @@
-"""One request, its response, and the callbacks registered meanwhile.
+"""One request: registering callbacks, its end, handing them out, settling them.
 
-A pure state machine: adapters feed it five events (``start``, ``body``,
-``complete``, ``disconnect``, ``end``), it keeps what became of the response
-(``record``) and hands out callbacks (``handing``). It knows neither event loop
-nor runner.
+A pure state machine: adapters feed it five events (``start``, ``body``, ``complete``,
+``disconnect``, ``end``). It knows neither event loop nor runner.
+
+Promise 1, never_before: it hands out none before ``end``.
+Promise 14, late: what is registered after the end is dispatched at once.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import Context, ContextVar
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from ..delivery import Delivery
-from ..runtime import Latch, log
-from .callback import PENDING, Callback, CallbackState
+from ..runtime import Latch, process
+from .callback import Callback, close_unstarted
 from .host import Host
-from .lifecycle import CallbackLifecycle
+from .options import Lane
 from .outcome import Outcome
 from .queue import CallbackQueue
-
-current_exchange: ContextVar["Exchange | None"] = ContextVar("async_after.exchange", default=None)
-current_callback: ContextVar["Callback[Any] | None"] = ContextVar(
-    "async_after.callback", default=None
-)
+from .response import ResponseState
+from .state import PENDING, CallbackState
 
 
-def running_callback() -> "Callback[Any] | None":
-    """The callback that this is called in, if it has not ended."""
-    callback = current_callback.get()
-    return callback if callback is not None and not callback.done() else None
-
-
-@contextmanager
-def inside(exchange: "Exchange | None") -> Iterator[None]:
-    """Make this the current exchange; afterwards the one before is it again.
-
-    Not with a token: the end may come in another copy of the context.
-    """
-    before = current_exchange.get()
-    current_exchange.set(exchange)
-    try:
-        yield
-    finally:
-        current_exchange.set(before)
-
-
-class Exchange(CallbackLifecycle):
+class Exchange(ResponseState):
     """One request and its response (RFC 9110, 3.4)."""
 
-    __slots__ = ("__weakref__", "parent")
+    __slots__ = ("__weakref__", "_queue", "host", "parent", "request", "response")
 
     def __init__(
         self,
@@ -59,7 +34,7 @@ class Exchange(CallbackLifecycle):
         parent: "Exchange | None" = None,
     ) -> None:
         # All in one place, and no call more than needed: every request pays.
-        self.host = host
+        self.host: Host[Any] = host
         self.method: str | None = method
         self.path: str | None = path
         self.parent: Exchange | None = parent
@@ -77,12 +52,12 @@ class Exchange(CallbackLifecycle):
         self._is_ended = False
         self._first_byte_at = None
         self._last_at = None
-        self._queue = None
+        self._outcome = None
+        self._queue: CallbackQueue | None = None
         self._began = monotonic()
 
     def end(self, error: BaseException | None = None) -> bool:
         """Control is about to go back to the server; are there callbacks to run?
-
         Only the first call counts: the others answer ``False``.
 
         It takes no lock where there is nothing to run. ``add`` publishes the
@@ -96,182 +71,230 @@ class Exchange(CallbackLifecycle):
         self._is_ended = True
         self.parent = None
         queue = self._queue
-        if queue is not None:
-            return self._end_with(queue)
-        self._forget()
-        return False
-
-    def _end_with(self, queue: CallbackQueue) -> bool:
+        if queue is None:
+            self._forget()
+            return False
         if queue.asks:
-            # Now: what the connection carries later belongs to other responses.
-            self._seal_now()
+            self._seal_at_end()
         with queue.lock:
-            unacknowledged = bool(queue.unready) and self._place_acknowledged(queue)
-            has_callbacks = queue.awake > 0
+            must_watch = bool(queue.unready) and not queue.place_acknowledged(self._outcome)
+            has_callbacks = queue.unsettled > queue.dormant
             if not has_callbacks:
                 queue.claims.clear()
                 queue.has_chain = False
                 queue.is_over = True
             has_unsettled = queue.unsettled > 0
-        if unacknowledged:
+        if must_watch:
             self.host.watch(self)
         if not has_unsettled:
             self._forget()
         return has_callbacks
 
-    def _seal_now(self) -> None:
-        try:
-            _ = self.sealed
-        except Exception:
-            # Headers that no server takes, say. Whatever it is, the callbacks are handed out.
-            message = "the outcome of %s has to do without headers"
-            log("exception", "internal_error", message, self.label(), of=self)
-            self._headers = ()
+    # Registering.
 
-    def _place_acknowledged(self, queue: CallbackQueue) -> bool:
-        """Those that wait for the delivery: to their places, if that has come, or
-        whether there are any. Under the lock."""
-        waiting = queue.unacknowledged()
-        if not waiting or self._sealed(queue).delivery < Delivery.ACKNOWLEDGED:
-            return bool(waiting)
-        for callback in waiting:
-            del queue.unready[callback]
-            queue.append(callback, in_order=True)
-        return False
+    def add(self, callback: Callback[Any], *, dormant: bool = False) -> None:
+        """Register a callback of this exchange; at once dispatched if it is late.
 
-    @property
-    def outcome(self) -> Outcome | None:
-        """What became of the response; ``None`` while the exchange is open."""
-        return self.sealed if self._is_ended else None
-
-    def pending(self) -> list[Callback[Any]]:
-        """Those that have not begun. For the runner at shutdown."""
-        queue = self._queue
-        if queue is None:
-            return []
-        with queue.lock:
-            waiting = [*queue.sequential, *filter(None, queue.claims), *queue.handed]
-            waiting += [callback for callback in queue.unready if not callback._is_dormant]
-        return [callback for callback in waiting if callback.state is PENDING]
-
-    def unacknowledged(self) -> list[Callback[Any]]:
-        """Those that wait until the response is acknowledged, in order."""
-        queue = self._registered()
-        with queue.lock:
-            return queue.unacknowledged()
-
-    def only_waits(self) -> bool:
-        """Whether all that is left waits for something else than the response."""
-        queue = self._registered()
-        with queue.lock:
-            return queue.unsettled == len(queue.unready)
-
-    def dormant(self) -> list[Callback[Any]]:
-        """Those that nobody waits for, as what they wait for may never come."""
-        queue = self._queue
-        if queue is None:
-            return []
-        with queue.lock:
-            return [callback for callback in queue.unready if callback._is_dormant]
-
-    def newest(self) -> Callback[Any] | None:
-        """The waiting one that was registered last."""
-        queue = self._registered()
-        with queue.lock:
-            while queue.sequential and queue.sequential[-1].done():
-                queue.sequential.pop()
-            sequential = queue.sequential[-1] if queue.sequential else None
-            if sequential is not None and not sequential._is_waiting:
-                sequential = None
-            concurrent = next((c for c in reversed(queue.handed) if c._is_waiting), None)
-            if sequential is None or concurrent is None:
-                return sequential or concurrent
-            return max(sequential, concurrent, key=lambda callback: callback._number)
-
-    def idle_latch(self) -> Latch:
-        """Opens when the exchange has ended and no callback is left, but for dormant ones."""
+        ``dormant``: it waits for ``ready``, and nobody waits for it. One that
+        waits for the delivery does so too, but is waited for.
+        """
+        replaced: Callback[Any] | None = None
+        host, options = self.host, callback.options
         queue = self._queue or self._make_queue()
         with queue.lock:
-            is_idle = self._is_ended and not queue.awake
-            latch = queue.latch or Latch()
-            if not is_idle:
-                queue.latch = latch
-        if is_idle:
+            if options.key is not None:
+                # First, as comparing keys is the user's code, and may raise.
+                replaced = queue.keyed.get(options.key)
+                queue.keyed[options.key] = callback
+            host.admit(self, queue.unsettled == queue.dormant, dormant)
+            queue.unsettled += 1
+            queue.registered = callback._number = queue.registered + 1
+            queue.asks = queue.asks or options.asks
+            awaits_delivery = options.when == "acknowledged"
+            is_claimable, is_late = False, self._is_ended
+            if dormant or awaits_delivery:
+                queue.put_off(callback, dormant=dormant)
+            else:
+                is_claimable = queue.append(callback)
+                if queue.is_over:
+                    queue.wait_for_slots(host, callback)
+        host.registered(callback)
+        if replaced is not None:
+            self.settle(replaced, CallbackState.CANCELLED, expected=PENDING)
+        if is_late and not dormant:
+            self._tell_late(self.host.dispatch, is_claimable, awaits_delivery)
+
+    def ready(self, callback: Callback[Any], outcome: Outcome | None = None) -> None:
+        """What it waited for has come: it goes to its place in the line, or runs
+        late, with an ``outcome`` of its own. Any thread may call."""
+        queue = self.queue
+        with queue.lock:
+            if callback not in queue.unready or callback.done():
+                return
+            callback._outcome = outcome
+            awaits_delivery = callback.options.when == "acknowledged" and outcome is None
+            if callback._is_dormant:
+                callback._is_dormant = False
+                queue.dormant -= 1
+                self.host.wake(self)
+            is_claimable, is_late = False, self._is_ended
+            if not awaits_delivery:
+                del queue.unready[callback]
+                is_claimable = queue.append(callback, in_order=not queue.is_over)
+                if queue.is_over:
+                    queue.wait_for_slots(self.host, callback)
+        if is_late:
+            dispatch = self.host.resume if outcome is None else self.host.dispatch
+            self._tell_late(dispatch, is_claimable, awaits_delivery)
+
+    def _tell_late(
+        self, dispatch: Callable[["Exchange"], None], is_claimable: bool, awaits_delivery: bool
+    ) -> None:
+        """One more callback has come behind the end."""
+        if awaits_delivery:
+            self.host.watch(self)
+        elif is_claimable:
+            dispatch(self)
+        else:
+            self.host.queued(self)
+
+    def skip_dormant(self, callback: Callback[Any]) -> None:
+        """What it waited for will never come. Any thread may call."""
+        with self.queue.lock:
+            is_dormant = callback._is_dormant
+        if is_dormant:
+            self.settle(callback, CallbackState.SKIPPED, expected=PENDING)
+
+    # Handing out.
+
+    def claim(self) -> list[Callback[Any] | None]:
+        """What is to be started now, in the order of registration: concurrent
+        callbacks, and ``None`` for the sequential ones, which the claimer
+        takes with ``next`` until there is none. Empty before the end."""
+        queue = self._queue
+        return [] if queue is None or not self._is_ended else queue.claim(self.host)
+
+    def set_out(self, callback: Callback[Any] | None = None) -> None:
+        """This one has a slot now, and begins as soon as there is a thread for
+        it; by default the next sequential one."""
+        self.queue.set_out(self.host, callback)
+
+    def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
+        """The next sequential callback, now RUNNING; ``None`` if there is none,
+        or if it belongs to none of these lanes. One that is not wanted needs no lane.
+
+        It takes no lock to see none: one that is registered now is seen in ``give_back``."""
+        queue = self._queue
+        if queue is None or not queue.sequential:
+            return None
+        return queue.next(self.host, lanes, self.sealed if queue.asks else None)
+
+    def follow(
+        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
+    ) -> Callback[Any] | None:
+        """``callback`` has succeeded: settle it, and return the next one as ``next``
+        does, both at once. ``None``, and nothing done, where there is more to it.
+
+        So the next one is RUNNING when instruments hear of the end of this one."""
+        queue = self._queue
+        if queue is None or not queue.sequential:
+            return None
+        return queue.follow(self.host, callback, result, lanes)
+
+    def give_back(self) -> bool:
+        """Give up the claim to the sequential callbacks, if there is none left."""
+        return self.queue.give_back()
+
+    def begin(self, callback: Callback[Any]) -> bool:
+        """Make a concurrent callback RUNNING; ``False`` if it was cancelled meanwhile."""
+        return self.queue.begin(self.host, callback)
+
+    # Settling.
+
+    def settle(
+        self,
+        callback: Callback[Any],
+        state: CallbackState,
+        result: Any = None,
+        exception: BaseException | None = None,
+        *,
+        reason: str | None = None,
+        expected: CallbackState | None = None,
+    ) -> bool:
+        """Give a callback its final state; ``False`` if it has one already (or
+        is not in the ``expected`` one). ``reason``: why it is dropped."""
+        queue = self._queue
+        assert queue is not None, "an exchange that has callbacks"
+        dropped = queue.settle(self.host, callback, state, result, exception, reason, expected)
+        if dropped is None:
+            return False
+        if dropped[0] is not None:
+            close_unstarted(dropped[0])
+        del dropped
+        self.host.settled(callback)
+        if callback._latch is not None:
+            callback._latch.open()
+        latch = kept = None
+        # Only now does it stop to count as unsettled: whoever sees the
+        # exchange idle finds every callback logged and accounted for.
+        with queue.lock:
+            queue.unsettled -= 1
+            if callback._is_dormant:
+                callback._is_dormant = False
+                queue.dormant -= 1
+            if queue.unsettled > queue.dormant:
+                return True
+            has_dormant = bool(queue.dormant)
+            if self._is_ended:
+                if not has_dormant:
+                    # First: whoever sees it idle finds that it keeps nothing. Not
+                    # dropped under the lock: a destructor may register.
+                    kept = self.request, self.response
+                    self._forget()
+                latch, queue.latch = queue.latch, None
+            self.host.idle(self, has_dormant)
+        del kept
+        if latch is not None:
             latch.open()
-        return latch
-
-    # What a callback asks of its exchange (``callback.Owner``).
-
-    def cancel(self, callback: Callback[Any]) -> bool:
-        if self.settle(callback, CallbackState.CANCELLED, expected=PENDING):
-            return True
-        self.stop(callback, CallbackState.CANCELLED)
-        return False
+        return True
 
     def drop(self, callback: Callback[Any], reason: str, *, if_pending: bool = False) -> bool:
         """Give it up; ``False`` if it has ended already (or, ``if_pending``, started)."""
         expected = PENDING if if_pending else None
         return self.settle(callback, CallbackState.DROPPED, reason=reason, expected=expected)
 
-    def stop(
-        self, callback: Callback[Any], state: CallbackState, reason: str | None = None
-    ) -> None:
-        """Ask a running callback to stop; it then ends in ``state``.
+    def _forget(self) -> None:
+        """Promise 15: an exchange that is through keeps outcome and counters only."""
+        self.request = self.response = None
 
-        The lane sets ``_stop`` and then looks at ``_stopping``, here it is the
-        other way round: one of the two sees the other.
-        """
-        if callback.done() or callback._stopping is not None:
-            return
-        callback._reason = reason
-        callback._stopping = state
-        stop = callback._stop
-        if stop is not None:
-            stop.cancel(callback)
+    # What a runner asks.
+
+    def pending(self) -> list[Callback[Any]]:
+        """Those that have not begun. For the runner at shutdown."""
+        return [] if self._queue is None else self._queue.pending()
+
+    def dormant(self) -> list[Callback[Any]]:
+        """Those that nobody waits for, as what they wait for may never come."""
+        return [] if self._queue is None else self._queue.dormant_ones()
+
+    def idle_latch(self) -> Latch:
+        """Opens when the exchange has ended and no callback is left, but for dormant ones."""
+        return (self._queue or self._make_queue()).idle_latch(self)
+
+    # What a callback asks of its exchange (``callback.Owner``).
 
     def latch(self, callback: Callback[Any]) -> Latch:
-        with self._registered().lock:
-            if callback._latch is None:
-                callback._latch = Latch()
-            latch = callback._latch
-            done = callback.done()
-        if done:
-            latch.open()
-        return latch
+        return self.queue.latch_of(callback)
 
-    def refuse_deadlock(self, callback: Callback[Any]) -> None:
-        """``RuntimeError`` where the waiting for ``callback`` can never end."""
-        ancestor = current_exchange.get()
-        while ancestor is not None:
-            if ancestor is self and not self._is_ended:
-                raise RuntimeError(
-                    f"waiting for callback {callback.name} before its response is sent would never"
-                    " end: it runs after the response. Wait in another callback with"
-                    " concurrent=True, or await the function itself."
-                )
-            ancestor = ancestor.parent
-        waiting = running_callback()
-        if waiting is None:
-            return
-        both_in_line = not waiting.options.concurrent and not callback.options.concurrent
-        if waiting is callback or (waiting._owner is self and both_in_line):
-            raise RuntimeError(
-                f"callback {waiting.name} waiting for callback {callback.name} of the same exchange"
-                " would never end: sequential callbacks run one after the other. Register one of"
-                " them with concurrent=True."
-            )
+    def _make_queue(self) -> CallbackQueue:
+        with process.making:
+            if self._queue is None:
+                self._queue = CallbackQueue()
+            return self._queue
 
-    def lending(self) -> AbstractContextManager[None]:
-        """While inside, the current callback, of whichever exchange, only waits."""
-        waiting = running_callback()
-        return nullcontext() if waiting is None else waiting._owner.lend(waiting)
-
-    def lend(self, callback: Callback[Any]) -> AbstractContextManager[None]:
-        return self.host.lending(callback)
-
-
-def context_of(callback: Callback[Any]) -> Context:
-    """Where a running callback runs. For the lanes."""
-    context = callback._context
-    assert context is not None, callback
-    return context
+    @property
+    def queue(self) -> CallbackQueue:
+        """Its callbacks, where it has some."""
+        queue = self._queue
+        assert queue is not None, "an exchange that has callbacks"
+        return queue

@@ -4,7 +4,8 @@ from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from .callback import Callback, CallbackState
+from .callback import Callback
+from .state import CallbackState
 
 E = TypeVar("E", contravariant=True)
 
@@ -12,9 +13,9 @@ E = TypeVar("E", contravariant=True)
 class Host(Protocol[E]):
     """Who runs an exchange's callbacks, seen from below.
 
-    ``admit``, ``wake``, ``move``, ``turn``, ``queue`` and ``idle`` are called under the lock of
-    the exchange: they only keep books. *Waiting* are the pending callbacks of
-    exchanges that have ended, until they have a slot.
+    ``admit``, ``wake``, ``move``, ``turn``, ``count_waiting`` and ``idle`` are called under
+    the lock of the exchange: they only keep books. *Waiting* are the pending callbacks
+    of exchanges that have ended, until they have a slot.
     """
 
     counts_waiting: bool
@@ -43,7 +44,7 @@ class Host(Protocol[E]):
     def turn(self, ended: Callback[Any], begun: Callback[Any], was_waiting: bool) -> None:
         """The one has succeeded, and the other one is running in its place."""
 
-    def queue(self, count: int) -> None:
+    def count_waiting(self, count: int) -> None:
         """So many more callbacks are waiting; below 0: have been given a slot."""
 
     def idle(self, exchange: E, has_dormant: bool) -> None:

@@ -1,6 +1,29 @@
-"""Where an exchange is found: by its key on a request, or nowhere."""
+"""Where an exchange is found: in the context, by its key on a request, or nowhere."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
+
+from .callback import current_owner
+from .exchange import Exchange
+
+current_exchange: ContextVar[Exchange | None] = cast("ContextVar[Exchange | None]", current_owner)
+
+
+@contextmanager
+def inside(exchange: Exchange | None) -> Iterator[None]:
+    """Make this the current exchange; afterwards the one before is it again.
+
+    Not with a token: the end may come in another copy of the context.
+    """
+    before = current_exchange.get()
+    current_exchange.set(exchange)
+    try:
+        yield
+    finally:
+        current_exchange.set(before)
+
 
 KEY = "async_after.exchange"
 """Where the exchange hangs on an ASGI scope or a WSGI environ."""

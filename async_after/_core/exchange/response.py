@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from ..delivery import Connection, Delivery
+from ..runtime import log, process
 from .outcome import Completion, Outcome, on_one_line
 
 # RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
@@ -37,6 +38,7 @@ class ResponseState:
         "_is_ended",
         "_is_last_offered",
         "_last_at",
+        "_outcome",
         "body_bytes",
         "error",
         "method",
@@ -52,6 +54,7 @@ class ResponseState:
     _began: float
     _first_byte_at: float | None
     _last_at: float | None
+    _outcome: Outcome | None
     _headers: Iterable[tuple[bytes, bytes]]
     _has_trailers: bool
     _is_last_offered: bool
@@ -180,6 +183,31 @@ class ResponseState:
     def _connection(self) -> Connection | None:
         """What carries the response, where the server shows that."""
         return None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of the response; ``None`` while the exchange is open."""
+        return self.sealed if self._is_ended else None
+
+    @property
+    def sealed(self) -> Outcome:
+        """The outcome, for callbacks: those exist after the end only."""
+        if self._outcome is None:
+            # Not under the lock: headers may be anything, and the connection is asked.
+            outcome = self._seal()
+            with process.making:
+                self._outcome = self._outcome or outcome
+        return self._outcome
+
+    def _seal_at_end(self) -> None:
+        """Now: what the connection carries later belongs to other responses."""
+        try:
+            _ = self.sealed
+        except Exception:
+            # Headers that no server takes, say. Whatever it is, the callbacks are handed out.
+            message = "the outcome of %s has to do without headers"
+            log("exception", "internal_error", message, self.label(), of=self)
+            self._headers = ()
 
     def _seal(self) -> Outcome:
         delivery, connection = Delivery.NONE, None

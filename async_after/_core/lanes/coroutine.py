@@ -80,8 +80,7 @@ class Steps(Coroutine[Any, Any, None]):
             # The loop keeps a cancelled timer, with its context, until it would have been due.
             self._timer = self._lane.loop.call_later(
                 timeout,
-                self._chain.exchange.stop,
-                callback,
+                callback._ask_to_stop,
                 CallbackState.TIMED_OUT,
                 context=Context(),
             )

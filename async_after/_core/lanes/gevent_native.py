@@ -56,7 +56,6 @@ class _RemoteExchange:
 
     def __init__(self, exchange: Exchange, told: list[Callable[[], object]]) -> None:
         self.sealed = exchange.sealed
-        self.stop = exchange.stop
         self._exchange = exchange
         self._told = told
 

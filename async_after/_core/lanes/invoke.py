@@ -17,7 +17,6 @@ from ..exchange import (
     Exchange,
     Options,
     Outcome,
-    context_of,
     current_callback,
 )
 from . import cleanup, contexts
@@ -101,14 +100,16 @@ def run_in_thread(
     error: BaseException | None = None
     result = None
     try:
+        context = callback._context
+        assert context is not None, callback
         if inline:
-            result = context_of(callback).run(_enter_and_call, exchange, callback)
+            result = context.run(_enter_and_call, exchange, callback)
         elif in_server:
-            result = context_of(callback).run(_enter_and_call_cleanly, exchange, callback)
+            result = context.run(_enter_and_call_cleanly, exchange, callback)
         else:
             cleanup.close_old_connections()
             try:
-                result = context_of(callback).run(_enter_and_call_cleanly, exchange, callback)
+                result = context.run(_enter_and_call_cleanly, exchange, callback)
             finally:
                 cleanup.close_old_connections()
     except BaseException as raised:

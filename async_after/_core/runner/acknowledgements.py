@@ -47,7 +47,7 @@ class Acknowledgements:
         with self._lock:
             watched, self._watched = self._watched, set()
         for exchange in watched:
-            for callback in exchange.unacknowledged():
+            for callback in exchange.queue.unacknowledged():
                 exchange.drop(callback, CLOSED_LOOP, if_pending=True)
 
     def _look_in(self, seconds: float, watch: "_Watch") -> None:
@@ -68,7 +68,7 @@ class Acknowledgements:
         watch.skip_late()
         with self._lock:
             # Under the lock: one that comes now is seen here, or watched anew.
-            is_over = not exchange.unacknowledged()
+            is_over = not exchange.queue.unacknowledged()
             if is_over:
                 self._watched.discard(exchange)
         if not is_over:
@@ -76,7 +76,7 @@ class Acknowledgements:
 
     def _tell(self, exchange: Exchange, level: Delivery) -> None:
         """This is how far it got."""
-        for callback in exchange.unacknowledged():
+        for callback in exchange.queue.unacknowledged():
             if level is Delivery.ACKNOWLEDGED:
                 exchange.ready(callback, dataclasses.replace(exchange.sealed, delivery=level))
             else:
@@ -98,7 +98,7 @@ class _Watch:
     def skip_late(self) -> None:
         """Those whose time is up."""
         now = time.monotonic()
-        for callback in self.exchange.unacknowledged():
+        for callback in self.exchange.queue.unacknowledged():
             timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
             if now >= self._deadlines.setdefault(callback, now + timeout):
                 _skip(self.exchange, callback)

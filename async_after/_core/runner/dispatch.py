@@ -35,7 +35,7 @@ class Dispatcher:
             capacity.ledger.move
         )
         self.turn: Callable[[Callback[Any], Callback[Any], bool], None] = capacity.ledger.turn
-        self.queue: Callable[[int], None] = capacity.ledger.queue
+        self.count_waiting: Callable[[int], None] = capacity.ledger.count_waiting
         self.wake: Callable[[Exchange], None] = capacity.ledger.wake
         self.idle: Callable[[Exchange, bool], None] = capacity.ledger.idle
         self.refuse_overflow: Callable[[str], None] = capacity.refuse_overflow

@@ -148,8 +148,8 @@ class Shutdown:
         for chain in self._capacity.limiter.take_closed():
             chain.abandon(reason)
         reason = f"shutdown: it had not ended {limit}"
-        for exchange, callback in self._running_of(self._left()):
-            exchange.stop(callback, CallbackState.DROPPED, reason)
+        for _, callback in self._running_of(self._left()):
+            callback._ask_to_stop(CallbackState.DROPPED, reason)
 
     def _end(self, closing: list[Dispatcher], dropped_before: int) -> None:
         """Nothing is waited for any more."""
