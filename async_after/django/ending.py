@@ -12,7 +12,7 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 
-from ..wsgi.environ import WsgiExchange
+from ..wsgi import WsgiExchange
 from .handlers import Place
 
 

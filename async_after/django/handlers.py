@@ -13,10 +13,16 @@ from concurrent.futures import Future
 from django.http import HttpRequest
 
 from .._core.exchange import Exchange, lending
-from .._core.lanes import cleanup, contexts
+from .._core.lanes import (
+    ThisThread,
+    ThreadSensitivity,
+    close_old_connections,
+    loop_of_this_thread,
+    open_blocks,
+)
 from .._core.runner import Dispatcher, InlineDispatcher, Runner
 from .._core.runtime import gevent, running_loop
-from ..wsgi.dispatch import lane_of
+from ..wsgi import lane_of
 
 
 class Place:
@@ -75,7 +81,7 @@ def _loop_of(request: HttpRequest) -> asyncio.AbstractEventLoop | None:
     """The loop that serves an ASGI request, which may be waiting for this thread."""
     if not isinstance(getattr(request, "scope", None), Mapping):
         return None
-    return running_loop() or contexts.loop_of_this_thread()
+    return running_loop() or loop_of_this_thread()
 
 
 class _TestClient(Place):
@@ -118,14 +124,14 @@ class _AsyncTestClient(_TestClient):
             self._start(exchange)
         else:
             # Plain callbacks need this very thread: they get it while it waits.
-            executor = contexts.ThisThread()
-            executor.run_until(self._start(exchange, contexts.ThreadSensitivity(executor)))
+            executor = ThisThread()
+            executor.run_until(self._start(exchange, ThreadSensitivity(executor)))
 
     def run_detached(self, exchange: Exchange) -> None:
         self._start(exchange)
 
     def _start(
-        self, exchange: Exchange, sensitivity: contexts.ThreadSensitivity | None = None
+        self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None
     ) -> "Future[None]":
         done: Future[None] = Future()
 
@@ -168,7 +174,7 @@ class _ASGIServer(Place):
         if running_loop() is self._loop:
             return
         # As Django does after this: the callbacks may need the connection.
-        cleanup.close_old_connections(keep=cleanup.open_blocks())
+        close_old_connections(keep=open_blocks())
         timeout = self._runner.capacity.wait_timeout
         # A callback that has made this request needs no slot meanwhile.
         with lending():

@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 from .._core import conf
 from .._core.exchange import KEY, Exchange, current_exchange, key_holder
 from .._core.runner import get_runner
-from ..wsgi.environ import WsgiExchange
+from ..wsgi import WsgiExchange
 from .closers import hang_on
 from .ending import Ending
 from .handlers import place_of

@@ -13,7 +13,7 @@ from .._core import conf
 from .._core.capacity import Alone, Chain, SingleChain
 from .._core.conf import WsgiLane
 from .._core.exchange import Callback, CallbackState, Exchange, lending
-from .._core.lanes import cleanup, run_in_thread
+from .._core.lanes import close_old_connections, open_blocks, run_in_thread
 from .._core.runner import Dispatcher, InlineDispatcher, Runner
 from .._core.runtime import Latch, gevent, log
 
@@ -122,7 +122,7 @@ class InServer(InlineDispatcher):
             self.finish(exchange)
             return
         exchange.parent = self._parent  # for the deadlock guard
-        blocks = cleanup.open_blocks()
+        blocks = open_blocks()
         try:
             self._is_running = True
             self.dispatch(exchange)
@@ -131,7 +131,7 @@ class InServer(InlineDispatcher):
                 self._run_all(exchange)
         finally:
             self.finish(exchange)
-            cleanup.close_old_connections(are_ours=False, keep=blocks)
+            close_old_connections(are_ours=False, keep=blocks)
 
     def _run_all(self, exchange: Exchange) -> None:
         # What waits for the delivery is late: a client that does not read must

@@ -1,8 +1,18 @@
-"""What starts callbacks: the slots that bound them, and the ledger that accounts for them."""
+"""How many callbacks run and wait, and the account of all of them."""
 
+from . import reports
 from .capacity import Capacity
 from .chains import Alone, Chain, SingleChain, run_alone
 from .ledger import Statistics
 from .overflow import RunnerFull
 
-__all__ = ["Alone", "Capacity", "Chain", "RunnerFull", "SingleChain", "Statistics", "run_alone"]
+__all__ = [
+    "Alone",
+    "Capacity",
+    "Chain",
+    "RunnerFull",
+    "SingleChain",
+    "Statistics",
+    "reports",
+    "run_alone",
+]

@@ -7,7 +7,7 @@ It knows neither event loop nor runner. Adapters feed it five events; a runner, 
 from .callback import Callback, current_callback, lending, name_of, running_callback
 from .exchange import Exchange
 from .lookup import KEY, NoActiveExchange, current_exchange, inside, key_holder
-from .options import Lane, Options, Predicate, When
+from .options import Lane, Options, When
 from .outcome import Completion, Outcome
 from .state import RUNNING, SUCCEEDED, CallbackNotRun, CallbackState
 
@@ -24,7 +24,6 @@ __all__ = [
     "NoActiveExchange",
     "Options",
     "Outcome",
-    "Predicate",
     "When",
     "current_callback",
     "current_exchange",

@@ -1,7 +1,8 @@
 """Where a callback runs: on an event loop, in the worker threads, on the background loop."""
 
 from .background import BackgroundLoop
-from .contexts import ThreadSensitivity
+from .cleanup import close_old_connections, open_blocks
+from .contexts import ThisThread, ThreadSensitivity, loop_of_this_thread
 from .coroutine import CANCELLED_TASK, CLOSED_LOOP
 from .event_loop import InlineLane, LoopLane
 from .invoke import run_in_thread
@@ -15,8 +16,12 @@ __all__ = [
     "InlineLane",
     "LoopLane",
     "SessionExecutor",
+    "ThisThread",
     "ThreadSensitivity",
     "Worker",
     "WorkerPool",
+    "close_old_connections",
+    "loop_of_this_thread",
+    "open_blocks",
     "run_in_thread",
 ]

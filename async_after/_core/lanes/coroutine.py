@@ -141,8 +141,7 @@ class Steps(Coroutine[Any, Any, None]):
         raise TypeError("the steps of callbacks belong to their task")
 
     def _run(self, step: Any, argument: Any) -> Any:
-        """One step of the task: of this callback, and of those behind it that
-        begin before something must be waited for."""
+        """One step: of this callback, and of those behind it that begin before it suspends."""
         began = turn_began = time.monotonic()
         cancelled = self.task.cancelling()
         if cancelled > self._cancelled:
@@ -159,13 +158,11 @@ class Steps(Coroutine[Any, Any, None]):
             else:
                 self._has_suspended = True
                 self._see_cancelling(cancelled)
-                now = time.monotonic()
-                if now - began > _TURN:
-                    self._lane.slow_step(self._callback, now - began)
+                self._see_time(time.monotonic() - began)
                 return waiting_for
             now = time.monotonic()
             if now - began > _TURN:
-                self._lane.slow_step(self._callback, now - began)
+                self._see_time(now - began)
             began = now
             if self._ending is None:
                 leaving = self._lane.leave(self._callback, self._context)
@@ -187,10 +184,8 @@ class Steps(Coroutine[Any, Any, None]):
                 self._end()
                 raise interrupt
             interrupt = None
-            if self._has_suspended or self.task.cancelling():
-                self._end()
-                raise StopIteration
-            following = self._chain.take(self._lanes)
+            keeps_task = self._has_suspended or self.task.cancelling()
+            following = None if keeps_task else self._chain.take(self._lanes)
             if following is None:
                 self._end()
                 raise StopIteration
@@ -215,6 +210,11 @@ class Steps(Coroutine[Any, Any, None]):
             return False
         self._prepare(following)
         return True
+
+    def _see_time(self, seconds: float) -> None:
+        """A step has taken so long, in which the loop could do nothing else."""
+        if seconds > _TURN:
+            self._lane.slow_step(self._callback, seconds)
 
     def _see_cancelling(self, before: int) -> None:
         """Was this task cancelled during this step? Then by its own code."""

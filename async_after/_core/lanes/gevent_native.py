@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..exchange import Callback, CallbackState, Exchange, Lane
-from ..runtime import Hub
+from ..runtime import gevent
 from .base import ChainLike
 
 
@@ -17,7 +17,7 @@ class Remote:
     """A unit, seen from a native thread: what it is told is told to the unit in
     the hub, at the end."""
 
-    def __init__(self, chain: ChainLike, hub: Hub) -> None:
+    def __init__(self, chain: ChainLike, hub: gevent.Hub) -> None:
         self._chain = chain
         self._hub = hub
         self._told: list[Callable[[], object]] = []

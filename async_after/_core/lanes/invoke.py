@@ -100,16 +100,12 @@ def run_in_thread(
     error: BaseException | None = None
     result = None
     try:
-        context = callback._context
-        assert context is not None, callback
-        if inline:
-            result = context.run(_enter_and_call, exchange, callback)
-        elif in_server:
-            result = context.run(_enter_and_call_cleanly, exchange, callback)
+        if inline or in_server:
+            result = _call_inside(exchange, callback, is_clean=in_server)
         else:
             cleanup.close_old_connections()
             try:
-                result = context.run(_enter_and_call_cleanly, exchange, callback)
+                result = _call_inside(exchange, callback, is_clean=True)
             finally:
                 cleanup.close_old_connections()
     except BaseException as raised:
@@ -139,6 +135,17 @@ def run_in_thread(
                 _thread.interrupt_main()
         finally:
             del error, result, callback
+
+
+def _call_inside(exchange: Exchange, callback: Callback[Any], *, is_clean: bool) -> Any:
+    """Call it inside its context. ``is_clean``: with cache clients of its own."""
+    context = callback._context
+    assert context is not None, callback
+    try:
+        call = _enter_and_call_cleanly if is_clean else _enter_and_call
+        return context.run(call, exchange, callback)
+    finally:
+        del callback, context
 
 
 def _enter_and_call(exchange: Exchange, callback: Callback[Any]) -> Any:

@@ -1,5 +1,6 @@
 """``after_response`` and its options: what a callback is, before it is on an exchange."""
 
+from . import test_hook
 from .callables import inspected
 from .exchange_scope import exchange_scope
 from .registrar import AfterResponseWithOutcome, aafter_response, after_response
@@ -13,4 +14,5 @@ __all__ = [
     "after_response",
     "exchange_scope",
     "inspected",
+    "test_hook",
 ]

@@ -7,13 +7,13 @@ from typing import Any, TypedDict, get_args
 from asgiref.sync import iscoroutinefunction
 
 from .. import conf
-from ..exchange import Lane, Options, Predicate, When
+from ..exchange import Lane, Options, Outcome, When
 
 
 class CommonOptions(TypedDict, total=False):
     """The options of ``using()`` besides ``takes_outcome``."""
 
-    when: When | Predicate
+    when: When | Callable[[Outcome], object]
     timeout: float | None
     key: object
     name: str | None
