@@ -78,7 +78,7 @@ class AsyncBody(Body, AsyncIterator[Any]):
         except StopAsyncIteration:
             self.is_exhausted = True
             self._content = one_by_one(())  # it refers to the response, and that to this
-            if not self._ending.place.is_server:
+            if not self._ending.handler.is_server:
                 # Test clients call close() on the loop, where it cannot wait.
                 self._exchange.complete()
                 await self._ending.aend()

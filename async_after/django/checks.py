@@ -154,7 +154,7 @@ def check_shutdown(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def check_uwsgi(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W004: we are in a uWSGI that runs no thread between requests (see ``wsgi_lanes``)."""
+    """W004: we are in a uWSGI that runs no thread between requests (see ``wsgi.dispatch``)."""
     options = getattr(sys.modules.get("uwsgi"), "opt", None)
     if not isinstance(options, dict) or options.get("enable-threads") or options.get("threads"):
         return []

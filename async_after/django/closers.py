@@ -24,7 +24,7 @@ def hang_on(response: HttpResponseBase, ending: Ending, *, is_file_left_alone: b
         content = streaming.streaming_content
         if streaming.is_async:
             body = AsyncBody(ending, content)
-        elif ending.place.keeps_context:
+        elif ending.handler.keeps_context:
             # Django would make a list of it before it sends the first byte,
             # and the end of the iterator would say nothing about the client.
             body = AsyncBody(ending, one_by_one(content))
@@ -113,7 +113,7 @@ class _End(_Closer):
         elif body is None:
             size = None if response is None or response.streaming else len(response.content)
             exchange.body(size, completes=True)
-        elif body.is_exhausted or not (body.is_started or ending.place.is_server):
+        elif body.is_exhausted or not (body.is_started or ending.handler.is_server):
             # A test client takes away the body of HEAD, 204 and 304.
             exchange.complete()
         elif exchange.is_bodiless or exchange.has_all_bytes():
@@ -127,7 +127,7 @@ class _End(_Closer):
         if self._is_called or self._ending.exchange.is_ended:
             return
         try:
-            if self._ending.place.keeps_context:
+            if self._ending.handler.keeps_context:
                 self._ending.exchange.disconnect()
             # In a thread that holds no lock of ours: the one where the
             # garbage collector runs may.

@@ -13,15 +13,15 @@ from typing import Any
 from django.http.response import HttpResponseBase
 
 from ..wsgi import WsgiExchange
-from .handlers import Place
+from .handlers import Handler
 
 
 class Ending:
     """Ends one exchange, once, whoever comes first: the body or ``close()``."""
 
-    def __init__(self, exchange: WsgiExchange, place: Place) -> None:
+    def __init__(self, exchange: WsgiExchange, handler: Handler) -> None:
         self.exchange = exchange
-        self.place = place
+        self.handler = handler
         self.error: BaseException | None = None
         """What has gone wrong, if it ends later."""
         self.thread: int | None = None
@@ -42,7 +42,7 @@ class Ending:
         that sends the response: if that ends well, ``close()`` comes after it;
         if not, Django raises the same error to the server, and sends no more.
         """
-        if task is None or not self.place.is_server:
+        if task is None or not self.handler.is_server:
             return
         weak = weakref.ref(self)
         is_djangos = "ASGIHandler" in getattr(task.get_coro(), "__qualname__", "")
@@ -82,18 +82,18 @@ class Ending:
 
     def end(self, error: BaseException | None = None) -> None:
         if self._ends(error):
-            run_here, run = self.place.run_here, self.place.run
+            run_here, run = self.handler.run_here, self.handler.run
             (run_here if self.thread == _thread.get_ident() else run)(self.exchange)
-        self.place.hold(self.exchange)
+        self.handler.hold(self.exchange)
 
     async def aend(self, error: BaseException | None = None) -> None:
         if self._ends(error):
-            await self.place.arun(self.exchange)
+            await self.handler.arun(self.exchange)
 
     def end_detached(self, error: BaseException | None = None) -> None:
         """Without waiting for the callbacks."""
         if self._ends(error):
-            self.place.run_detached(self.exchange)
+            self.handler.run_detached(self.exchange)
 
     def _ends(self, error: BaseException | None) -> bool:
         """End it; whether it has callbacks, which are to be run."""
@@ -101,7 +101,7 @@ class Ending:
             return False
         has_callbacks = self.exchange.end(error or self.error)
         if not has_callbacks:
-            self.place.finish(self.exchange)
+            self.handler.finish(self.exchange)
         return has_callbacks
 
 

@@ -25,7 +25,7 @@ from .._core.runtime import gevent, running_loop
 from ..wsgi import lane_of
 
 
-class Place:
+class Handler:
     """Runs the callbacks of an exchange that has just ended: here, where they are dispatched."""
 
     is_server = True
@@ -59,7 +59,7 @@ class Place:
         """At the end of ``close()``, whoever has ended the exchange."""
 
 
-def place_of(request: HttpRequest, runner: Runner) -> Place:
+def handler_of(request: HttpRequest, runner: Runner) -> Handler:
     loop = _loop_of(request)
     if is_from_test_client(request):
         return _TestClient(runner) if loop is None else _AsyncTestClient(runner, loop)
@@ -84,7 +84,7 @@ def _loop_of(request: HttpRequest) -> asyncio.AbstractEventLoop | None:
     return running_loop() or loop_of_this_thread()
 
 
-class _TestClient(Place):
+class _TestClient(Handler):
     is_server = False
     host: InlineDispatcher
 
@@ -144,7 +144,7 @@ class _AsyncTestClient(_TestClient):
         return done
 
 
-class _WSGIServer(Place):
+class _WSGIServer(Handler):
     def __init__(self, runner: Runner) -> None:
         self._lane = lane_of(runner)
         super().__init__(self._lane.host)
@@ -159,7 +159,7 @@ class _WSGIServer(Place):
         self._lane.finish(exchange)
 
 
-class _ASGIServer(Place):
+class _ASGIServer(Handler):
     """Django awaits ``close()``, in the request's own thread: keeping that
     thread lets the server's graceful shutdown cover the callbacks."""
 

@@ -22,7 +22,7 @@ from .._core.runner import get_runner
 from ..wsgi import WsgiExchange
 from .closers import hang_on
 from .ending import Ending
-from .handlers import place_of
+from .handlers import handler_of
 from .signals import announce
 
 
@@ -158,13 +158,13 @@ def _open(request: HttpRequest) -> tuple[_Opened, Ending]:
     if "uwsgi" in sys.modules and isinstance(request, WSGIRequest):
         # uWSGI clears that dict, and fills it for the next request.
         request.META = request.environ = {**request.environ}
-    place = place_of(request, get_runner())
-    exchange = _Opened(place.host, request.method, request.path, current_exchange.get())
+    handler = handler_of(request, get_runner())
+    exchange = _Opened(handler.host, request.method, request.path, current_exchange.get())
     exchange._seen = exchange.environ = None
     exchange.request = request
     _keys(request)[KEY] = exchange
     current_exchange.set(exchange)
-    return exchange, Ending(exchange, place)
+    return exchange, Ending(exchange, handler)
 
 
 def _fail(ending: Ending, error: BaseException) -> None:
@@ -176,7 +176,7 @@ def _fail(ending: Ending, error: BaseException) -> None:
 
 
 def _close(request: HttpRequest, response: HttpResponseBase, ending: Ending) -> HttpResponseBase:
-    if not ending.place.keeps_context:
+    if not ending.handler.keeps_context:
         current_exchange.set(ending.exchange.parent)
     # A closing iterator around a file would cost the server its sendfile.
     file = getattr(response, "file_to_stream", None)

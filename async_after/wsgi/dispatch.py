@@ -165,7 +165,7 @@ class InServer(InlineDispatcher):
                     self._run_here(exchange, callback)
                 if not callback.done():
                     chain.start(self._wait_for, callback)
-                del callback  # see calling.call
+                del callback  # see invoke.call
         except BaseException:
             # The server wants its thread back: the others go on without it.
             hand_over = functools.partial(self._hand_over, exchange)
@@ -187,7 +187,7 @@ class InServer(InlineDispatcher):
             run_in_thread(exchange, callback, in_server=True)
         finally:
             cancel()
-            del callback, stop, cancel  # see calling.call
+            del callback, stop, cancel  # see invoke.call
 
     def _hand_over(self, exchange: Exchange) -> None:
         """Let the runner's threads go on with the chain."""

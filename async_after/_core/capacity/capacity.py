@@ -71,7 +71,7 @@ class Capacity:
     # Who may run, and how many may wait.
 
     def submit(self, chain: Chain) -> None:
-        """Start a unit, or keep it until there is room."""
+        """Start a chain, or keep it until there is room."""
         if chain.is_closed():
             chain.abandon(CLOSED_RUNNER)
             return

@@ -1,6 +1,6 @@
 """What takes one slot of the runner: a chain of callbacks, or a concurrent one.
 
-Promise 6, in_order: the sequential callbacks of an exchange are one unit,
+Promise 6, in_order: the sequential callbacks of an exchange are one chain,
 which starts the next one when the last has ended.
 """
 
@@ -126,12 +126,12 @@ class Chain:
             self.exchange.drop(callback, reason)
 
     def abandon(self, reason: str) -> None:
-        """The same, and the claim to it: this unit will not be started."""
+        """The same, and the claim to it: this chain will not be started."""
         while not self.is_empty():
             self.drop(reason)
 
     def advance(self) -> None:
-        """A callback of this unit has ended: go on, or give the slot back."""
+        """A callback of this chain has ended: go on, or give the slot back."""
         if not self.go():
             self._starter.release()
 
@@ -170,7 +170,7 @@ class SingleChain(Chain):
 
 
 class Alone:
-    """One callback of a unit, for a lane that is made for it."""
+    """One callback of a chain, for a lane that is made for it."""
 
     def __init__(self, chain: Chain) -> None:
         self.exchange: Exchange = chain.exchange
@@ -194,7 +194,7 @@ class Alone:
 
 
 async def run_alone(lane: InlineLane, chain: Chain, callback: Callback[Any]) -> None:
-    """Run this callback of the unit, and only this one."""
+    """Run this callback of the chain, and only this one."""
     alone = Alone(chain)
     lane.start(alone, callback)
     await alone.over.wait()

@@ -1,6 +1,6 @@
 """Who may run: the slots of a runner, and the line of those that wait for one.
 
-Promise 9, bounded: at most ``limit`` units have a slot; the line is first-in,
+Promise 9, bounded: at most ``limit`` chains have a slot; the line is first-in,
 first-out.
 """
 
@@ -29,7 +29,7 @@ class Limiter:
         return self._used
 
     def submit(self, chain: Chain) -> None:
-        """Start a unit, or keep it until there is room."""
+        """Start a chain, or keep it until there is room."""
         limit = self.limit
         ready: list[Chain] = []
         with self._lock:
@@ -53,7 +53,7 @@ class Limiter:
             ready.append(self._waiting.popleft())
 
     def release(self) -> None:
-        """A slot is free: for the next unit that has something to start."""
+        """A slot is free: for the next chain that has something to start."""
         limit = self.limit
         while True:
             with self._lock:

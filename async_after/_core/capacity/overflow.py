@@ -25,6 +25,8 @@ FULL = "the runner is full, and more would wait than pending_limit allows"
 class RunnerFull(RuntimeError):
     """With ``overflow="raise"``: too many callbacks wait, and one more is refused."""
 
+    __module__ = "async_after"
+
 
 class Backpressure:
     """The room for waiting callbacks."""

@@ -16,6 +16,8 @@ from typing import Protocol
 class Delivery(IntEnum):
     """How far a response got; ordered."""
 
+    __module__ = "async_after"
+
     NONE = 0
     """Not all of it was handed to the server, or the server has thrown it away."""
     HANDED = 1

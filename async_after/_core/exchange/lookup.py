@@ -45,6 +45,8 @@ _HOLDERS = ("scope", "environ", "META")
 class NoActiveExchange(RuntimeError):
     """``after_response`` was called where no request is being answered."""
 
+    __module__ = "async_after"
+
     def __init__(self, name: str) -> None:
         super().__init__(
             f"after_response({name}): no exchange is active here, so there is no response to run"

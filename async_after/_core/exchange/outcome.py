@@ -18,6 +18,8 @@ from ..runtime import is_in_loop
 class Completion(Enum):
     """How far a response got."""
 
+    __module__ = "async_after"
+
     SENT = "sent"
     """The server accepted the last message. It does not mean: received."""
     DISCONNECTED = "disconnected"
@@ -40,6 +42,8 @@ class Outcome:
     Its ``repr`` names no header and no message of an error: those may hold
     what belongs in no log.
     """
+
+    __module__ = "async_after"
 
     completion: Completion
     status: int | None

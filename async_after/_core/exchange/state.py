@@ -4,6 +4,7 @@ from enum import Enum
 
 
 class CallbackState(Enum):
+    __module__ = "async_after"
     PENDING = "pending"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -27,6 +28,8 @@ SUCCEEDED = CallbackState.SUCCEEDED
 
 class CallbackNotRun(Exception):
     """The callback ended without a result: it was cancelled, skipped or dropped."""
+
+    __module__ = "async_after"
 
     def __init__(self, name: str, state: CallbackState, reason: str | None = None) -> None:
         super().__init__(name, state, reason)

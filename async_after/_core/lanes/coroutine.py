@@ -1,4 +1,4 @@
-"""The task that runs the coroutine functions of one unit, one after another.
+"""The task that runs the coroutine functions of one chain, one after another.
 
 Promise 2, once_or_accounted: however the task ends, its callback is settled,
 and those behind it go on.
@@ -16,7 +16,7 @@ from ..runtime import log
 from .base import ChainLike, LaneLike
 from .invoke import SKIPPED, call, settle
 
-# A unit of many callbacks that never suspend lets the loop go on in between.
+# A chain of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
 
 

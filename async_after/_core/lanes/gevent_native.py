@@ -1,4 +1,4 @@
-"""The background loop under gevent, in a native thread (see ``hubs``).
+"""The background loop under gevent, in a native thread (see ``runtime.gevent``).
 
 Each callback's end is handed back to the hub: books, locks and worker
 greenlets belong there.
@@ -14,7 +14,7 @@ from .base import ChainLike
 
 
 class Remote:
-    """A unit, seen from a native thread: what it is told is told to the unit in
+    """A chain, seen from a native thread: what it is told is told to the chain in
     the hub, at the end."""
 
     def __init__(self, chain: ChainLike, hub: gevent.Hub) -> None:

@@ -1,4 +1,4 @@
-"""From an ended exchange to the lanes, in units that take one slot of the runner each."""
+"""From an ended exchange to the lanes, in chains that take one slot of the runner each."""
 
 import asyncio
 import contextvars
@@ -145,14 +145,14 @@ class Dispatcher:
             finally:
                 cancel()
         finally:
-            callback = give_up = cancel = None  # type: ignore[assignment]  # see calling.call
+            callback = give_up = cancel = None  # type: ignore[assignment]  # see invoke.call
 
     def give_up(
         self, callback: Callback[Any], state: CallbackState, reason: str | None = None
     ) -> None:
         """A thread cannot be killed. The callback is accounted for, the others
         go on, and another worker takes this one's place."""
-        # Whoever takes it out lets its unit go on: this, or its worker.
+        # Whoever takes it out lets its chain go on: this, or its worker.
         chain, worker, turn = self._in_threads.pop(callback, (None, None, 0))
         callback._owner.settle(callback, state, reason=reason)
         if chain is not None and worker is not None:

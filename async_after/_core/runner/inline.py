@@ -109,7 +109,7 @@ class InlineDispatcher(Dispatcher):
                     run_in_thread(chain.exchange, callback, inline=True)
                 if not callback.done():
                     self._await(chain, callback)
-                del callback  # see calling.call
+                del callback  # see invoke.call
 
     async def arun(self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None) -> None:
         """Await them on this loop, and plain functions in the thread where

@@ -40,6 +40,8 @@ class Runner:
     ``TypeError`` or ``ValueError`` for anything else.
     """
 
+    __module__ = "async_after"
+
     def __init__(
         self,
         *,
