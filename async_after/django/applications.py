@@ -9,6 +9,7 @@ hides behind further imports nobody knows.
 import re
 import sys
 from collections.abc import Iterator
+from inspect import getattr_static
 from itertools import accumulate
 from types import FunctionType
 from typing import Any
@@ -77,6 +78,11 @@ def wrapped() -> Iterator[tuple[str, str, str]]:
                 yield module, protocols.pop(), wrappers.pop()
 
 
+def has_asgi() -> bool:
+    named = module_of(path_in("ASGI_APPLICATION"))
+    return any(module == named or f".{module}".endswith(".asgi") for module in _texts())
+
+
 def _texts() -> dict[str, str | None]:
     """The modules where an application may be, and their texts: those of ``WSGI_APPLICATION``
     and ``ASGI_APPLICATION``, and (``startproject`` sets the first only) what is called ``wsgi``
@@ -127,8 +133,8 @@ def middleware() -> list[str]:
     return [path for path in found if isinstance(path, str)]
 
 
-def around_ours() -> tuple[list[str], str]:
-    """What stands before our middleware, and it itself.
+def around_ours() -> tuple[list[str], str, list[str]]:
+    """What stands before our middleware, it itself, and what stands after it.
 
     Nothing where a wrapper may be outside.
     """
@@ -136,8 +142,8 @@ def around_ours() -> tuple[list[str], str]:
     if unwrapped() is not None:
         for index, path in enumerate(paths):
             if is_middleware(path):
-                return paths[:index], path
-    return [], ""
+                return paths[:index], path, paths[index + 1 :]
+    return [], "", []
 
 
 def is_middleware(path: str) -> bool | None:
@@ -156,6 +162,12 @@ def is_middleware(path: str) -> bool | None:
 def is_misplaced(path: str) -> bool:
     """Whether this item of ``MIDDLEWARE`` is for applications."""
     return path.startswith(("async_after.asgi.", "async_after.wsgi."))
+
+
+def is_sync_only(path: str) -> bool:
+    """Whether Django calls it without ``await``: the rule of ``BaseHandler.load_middleware``."""
+    found = _load(path)
+    return found is not None and not getattr_static(found, "async_capable", False)
 
 
 def names_of(path: str) -> list[str]:

@@ -54,6 +54,7 @@ def register_all() -> None:
     checks.register(check_places, TAG)
     checks.register(check_wrapping, TAG)
     checks.register(check_order, TAG)
+    checks.register(check_sync_only, TAG)
     checks.register(check_uwsgi, TAG)
     # A server may have been told to wait longer: not for every command.
     checks.register(check_shutdown, TAG, deploy=True)
@@ -135,7 +136,7 @@ def check_wrapping(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 def check_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """W002: one that stands before our middleware replaces responses."""
-    before, ours = applications.around_ours()
+    before, ours, _ = applications.around_ours()
     harms = {
         path: HARMFUL_OUTSIDE[name]
         for path in before
@@ -149,6 +150,35 @@ def check_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             id="async_after.W002",
         )
         for path, harm in harms.items()
+    ]
+
+
+def check_sync_only(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W005: under ASGI, one that stands before our middleware decides when callbacks run.
+
+    Not where a synchronous one stands after ours too: Django then calls ours
+    as a plain function, which ends with the response. A project that is served
+    by WSGI only, but has the ``asgi.py`` of ``startproject``, is warned as well:
+    nothing tells it from one that is served by ASGI.
+    """
+    before, ours, after = applications.around_ours()
+    sync_only = list(filter(applications.is_sync_only, before))
+    if not sync_only or not applications.has_asgi() or any(map(applications.is_sync_only, after)):
+        return []
+    hint = (
+        f'Put "{ours}" first in MIDDLEWARE in {_settings_module()}, or wrap the application in'
+        " asgi.py in async_after.asgi.AfterResponseMiddleware. If only WSGI serves it, put"
+        ' "async_after.W005" into SILENCED_SYSTEM_CHECKS.'
+    )
+    return [
+        checks.Warning(
+            f"{path} stands before {ours} and is not async_capable. Under ASGI Django then calls"
+            " ours by async_to_sync(): callbacks run before the response is sent, with a wrong"
+            " outcome.",
+            hint=hint,
+            id="async_after.W005",
+        )
+        for path in sync_only
     ]
 
 
