@@ -379,6 +379,7 @@ def test_uwsgi_without_threads(
 NONSENSE: list[Any] = [
     None, 3, "", ".", "a..b", ".a", "a.", "\0.a", "no.such.module", "os.path.join", "ä.b", object(),
     [None, 3, "", ".", "a..b", "\0.a", "os", "os.path.join", "no.such.Middleware", object()],
+    ["", ".", "a..b", "\0.a", "os", "os.path.join", "no.such.Middleware", OURS, "sys.exit", ".x"],
     [], {}, {1}, type,
 ]  # fmt: skip
 
