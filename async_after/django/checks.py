@@ -1,8 +1,10 @@
 """System checks. Their ids stay as they are: users silence them by id.
 
-Most ``manage.py`` commands run them, so they are quick and import nothing of
-the project. None raises, whatever the settings look like. A false alarm is
-worse than a missed one: of what they cannot know they say nothing.
+Most ``manage.py`` commands run them, so they are quick. They import no
+application, and middleware only where no application is wrapped and ours is
+not first in ``MIDDLEWARE``. None raises, whatever the settings look like. A
+false alarm is worse than a missed one: of what they cannot know they say
+nothing.
 """
 
 import sys
@@ -47,8 +49,13 @@ to nothing, and where it answers, no view has registered anything.
 
 
 def register_all() -> None:
-    for check in (check_settings, check_protocol, check_wrapping, check_order, check_uwsgi):
-        checks.register(check, TAG)
+    checks.register(check_settings, TAG)
+    checks.register(check_protocol, TAG)
+    checks.register(check_places, TAG)
+    checks.register(check_wrapping, TAG)
+    checks.register(check_order, TAG)
+    checks.register(check_sync_only, TAG)
+    checks.register(check_uwsgi, TAG)
     # A server may have been told to wait longer: not for every command.
     checks.register(check_shutdown, TAG, deploy=True)
 
@@ -65,29 +72,52 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E002: an application is wrapped for the other protocol."""
     found: list[CheckMessage] = []
-    for ours, other in (("WSGI", "ASGI"), ("ASGI", "WSGI")):
-        path = applications.path_in(f"{ours}_APPLICATION")
-        wrapper = f"async_after.{other.lower()}"
-        if applications.wrapper_of(path) != wrapper:
+    for module, protocol, wrapper in applications.wrapped():
+        if wrapper in (f"async_after.{protocol}", "async_after.django"):
             continue
         message = (
-            f"{ours}_APPLICATION, {path}, is wrapped in {wrapper}.AfterResponseMiddleware, which"
-            f" serves {other} only."
+            f"{_application(module, protocol)} is wrapped in {wrapper}.AfterResponseMiddleware,"
+            f" which serves {wrapper.removeprefix('async_after.').upper()} only."
         )
         hint = (
-            f"In the module {path.rpartition('.')[0]} wrap get_{ours.lower()}_application() in the"
-            f" AfterResponseMiddleware of async_after.{ours.lower()}."
+            f"In the module {module} wrap get_{protocol}_application() in the"
+            f" AfterResponseMiddleware of async_after.{protocol}."
         )
         found.append(Error(message, hint=hint, id="async_after.E002"))
     return found
 
 
+def check_places(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E003: a wrapper is in ``MIDDLEWARE``, or the Django middleware around an application."""
+    found = [
+        (
+            f"{path} is in MIDDLEWARE, but is made to wrap an application.",
+            f'In MIDDLEWARE in {_settings_module()} write "{MIDDLEWARE}" instead, and put it first.'
+            f" {path} belongs around the application, in asgi.py or wsgi.py.",
+        )
+        for path in applications.middleware()
+        if applications.is_misplaced(path)
+    ]
+    found += [
+        (
+            f"{_application(module, protocol)} is wrapped in {MIDDLEWARE}, which is made for"
+            " MIDDLEWARE.",
+            f"In the module {module} write `from async_after.{protocol} import"
+            f' AfterResponseMiddleware`. "{MIDDLEWARE}" belongs first in MIDDLEWARE in'
+            f" {_settings_module()}.",
+        )
+        for module, protocol, wrapper in applications.wrapped()
+        if wrapper == "async_after.django"
+    ]
+    return [Error(message, hint=hint, id="async_after.E003") for message, hint in found]
+
+
 def check_wrapping(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """W001: nothing opens an exchange for the requests."""
-    if any(applications.is_middleware(path) is not False for path in applications.middleware()):
-        return []
     modules = applications.unwrapped()
-    if not modules:
+    if not modules or any(
+        applications.is_middleware(path) is not False for path in applications.middleware()
+    ):
         return []
     message = (
         f'after_response() has no response to wait for in a view: "{MIDDLEWARE}" is not in'
@@ -105,24 +135,14 @@ def check_wrapping(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def check_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W002: the Django middleware ends the exchange, and one outside of it does harm.
-
-    With a wrapper around the application it only labels the exchange, and may
-    stand anywhere.
-    """
-    harms: dict[str, str] = {}
-    is_ours: bool | None = False
-    ours = ""
-    for path in applications.middleware():
-        is_ours = applications.is_middleware(path)
-        if is_ours is not False:
-            ours = path
-            break
-        for name in applications.classes_of(path):
-            if name in HARMFUL_OUTSIDE:
-                harms[path] = HARMFUL_OUTSIDE[name]
-    if not (harms and is_ours) or applications.unwrapped() is None:
-        return []
+    """W002: one that stands before our middleware replaces responses."""
+    before, ours, _ = applications.around_ours()
+    harms = {
+        path: HARMFUL_OUTSIDE[name]
+        for path in before
+        for name in applications.names_of(path)
+        if name in HARMFUL_OUTSIDE
+    }
     return [
         checks.Warning(
             f"{path} stands before {ours} and {harm}.",
@@ -130,6 +150,35 @@ def check_order(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             id="async_after.W002",
         )
         for path, harm in harms.items()
+    ]
+
+
+def check_sync_only(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W005: under ASGI, one that stands before our middleware decides when callbacks run.
+
+    Not where a synchronous one stands after ours too: Django then calls ours
+    as a plain function, which ends with the response. A project that is served
+    by WSGI only, but has the ``asgi.py`` of ``startproject``, is warned as well:
+    nothing tells it from one that is served by ASGI.
+    """
+    before, ours, after = applications.around_ours()
+    sync_only = list(filter(applications.is_sync_only, before))
+    if not sync_only or not applications.has_asgi() or any(map(applications.is_sync_only, after)):
+        return []
+    hint = (
+        f'Put "{ours}" first in MIDDLEWARE in {_settings_module()}, or wrap the application in'
+        " asgi.py in async_after.asgi.AfterResponseMiddleware. If only WSGI serves it, put"
+        ' "async_after.W005" into SILENCED_SYSTEM_CHECKS.'
+    )
+    return [
+        checks.Warning(
+            f"{path} stands before {ours} and is not async_capable. Under ASGI Django then calls"
+            " ours by async_to_sync(): callbacks run before the response is sent, with a wrong"
+            " outcome.",
+            hint=hint,
+            id="async_after.W005",
+        )
+        for path in sync_only
     ]
 
 
@@ -170,6 +219,13 @@ def check_uwsgi(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         " wanted."
     )
     return [checks.Warning(message, hint=hint, id="async_after.W004")]
+
+
+def _application(module: str, protocol: str) -> str:
+    setting = f"{protocol.upper()}_APPLICATION"
+    path = applications.path_in(setting)
+    is_there = applications.module_of(path) == module
+    return f"{setting}, {path}," if is_there else f"The application in {module}"
 
 
 def _settings_module() -> str:

@@ -1,6 +1,5 @@
-"""System checks: which ids are found in which project, and that nothing is imported for it."""
+"""System checks: which ids are found in which project, and that no application is imported."""
 
-import importlib.metadata
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +17,10 @@ from django.middleware.http import ConditionalGetMiddleware
 from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
 
-from async_after.django import AfterResponseMiddleware, checks, sources
+from async_after.django import AfterResponseMiddleware, checks
 
 OURS = "async_after.django.AfterResponseMiddleware"
+INNER = "async_after.django.middleware"
 CONDITIONAL_GET = "django.middleware.http.ConditionalGetMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
 REDIRECTS = "django.contrib.redirects.middleware.RedirectFallbackMiddleware"
@@ -102,8 +102,8 @@ def ids_of(name: str, **more: Any) -> list[str]:
 def test_the_ids_are_unique_and_stay() -> None:
     source = Path(checks.__file__).read_text()
     assert sorted(re.findall(r'\bid="async_after\.(\w+)"', source)) == [
-        *("E001", "E002"),
-        *("W001", "W002", "W003", "W004"),
+        *("E001", "E002", "E003"),
+        *("W001", "W002", "W003", "W004", "W005"),
     ]
 
 
@@ -122,9 +122,7 @@ def test_this_project_is_in_order() -> None:
 SURELY_PLAIN: dict[str, Files] = {
     "asgi.py": {"asgi": PLAIN_ASGI},
     "both": {"asgi": PLAIN_ASGI, "wsgi": PLAIN_WSGI},
-    "it uses after_response": {"asgi": f"{PLAIN_ASGI}from async_after import after_response\n"},
     "commented out": {"asgi": f"{PLAIN_ASGI}# AfterResponseMiddleware(application)\n"},
-    "imports": {"asgi": "from .server import app\n", "server": PLAIN_ASGI},
     "others": {"asgi": f"import httpx, psycopg, is_not_installed\n{PLAIN_ASGI}"},
     "no __init__.py": {"asgi": f"import beside.app\n{PLAIN_ASGI}", "../beside/app": ""},
     "beyond the top": {"asgi": f"from ..... import x\n{PLAIN_ASGI}"},
@@ -148,6 +146,8 @@ PERHAPS_WRAPPED: dict[str, Files] = {
     "packages that only an import finds": {"asgi": "from .a.b.c import app\n", "a/b/c": PLAIN_ASGI},
     "absolute": {"asgi": "import project_beside\n", "../project_beside": WRAPPED_ASGI},
     "package": {"asgi/__init__": "from . import app\n", "asgi/app": WRAPPED_ASGI},
+    "imports": {"asgi": "from .server import app\n", "server": PLAIN_ASGI},
+    "it uses after_response": {"asgi": f"{PLAIN_ASGI}from async_after import after_response\n"},
     "does not parse": {"asgi": "application = (\n"},
     "too many imports": {
         "asgi": "".join(f"from . import a{n}\n" for n in range(60)),
@@ -172,32 +172,6 @@ def test_an_application_without_source(project: Project, tmp_path: Path) -> None
     assert ids_of(name) == []
 
 
-def test_a_distribution_that_may_wrap(project: Project, tmp_path: Path, asked_anew: None) -> None:
-    """A framework of the house, say, in which the wrapper is deep inside."""
-    name = project({"asgi": f"import httpx\n{PLAIN_ASGI}"})
-    info = tmp_path / "house-1.0.dist-info"
-    info.mkdir()
-    metadata = "Metadata-Version: 2.1\nName: house\nVersion: 1.0\nRequires-Dist: {}\n"
-    for requirement, expected in (("async-afterwards", ["W001"]), ("Async_After >= 0.1", [])):
-        (info / "METADATA").write_text(metadata.format(requirement))
-        sources.others_require_us.cache_clear()
-        assert ids_of(name) == expected
-
-
-def test_a_distribution_that_cannot_be_read(
-    project: Project, monkeypatch: pytest.MonkeyPatch, asked_anew: None
-) -> None:
-    monkeypatch.setattr(importlib.metadata, "distributions", lambda: 1 / 0)
-    assert ids_of(project({"asgi": f"import httpx\n{PLAIN_ASGI}"})) == []
-
-
-@pytest.fixture
-def asked_anew() -> Iterator[None]:
-    sources.others_require_us.cache_clear()
-    yield
-    sources.others_require_us.cache_clear()
-
-
 def test_an_imported_application_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever has wrapped it: its source does not say."""
     from async_after.asgi import AfterResponseMiddleware as ASGIMiddleware
@@ -205,7 +179,7 @@ def test_an_imported_application_is_looked_at(monkeypatch: pytest.MonkeyPatch) -
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     module: Any = ModuleType("tests.django.asgi")
-    module.__spec__ = ModuleSpec("tests.django.asgi", SourceText("application = None\n"))
+    module.__spec__ = ModuleSpec("tests.django.asgi", SourceText(PLAIN_ASGI))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     module.application = app
     assert ids_of("tests.django") == ["W001"]
@@ -222,9 +196,8 @@ class SourceText(Loader):
 
 
 def test_the_middleware_opens_one(project: Project) -> None:
-    name = project({"asgi": PLAIN_ASGI, "own": "class Own(AfterResponseMiddleware): ...\n"})
-    inner = "async_after.django.middleware.AfterResponseMiddleware"
-    for path in (OURS, inner, f"{__name__}.SubclassOfOurs"):
+    name = project({"asgi": PLAIN_ASGI, "own": f"from {INNER} import AfterResponseMiddleware\n"})
+    for path in (OURS, f"{INNER}.AfterResponseMiddleware", f"{__name__}.SubclassOfOurs"):
         assert ids_of(name, MIDDLEWARE=(path,)) == []
         assert ids_of(name, MIDDLEWARE=[GZIP, path]) == ["W002"]
     for path in (f"{name}.own.Own", f"{__name__}.ours_in_a_function"):  # it may be
@@ -302,7 +275,7 @@ def test_harmful_middleware_outside(middleware: list[str], expected: list[str]) 
     assert all(f'Put "{OURS}" first in MIDDLEWARE' in str(message.hint) for message in found)
 
 
-# E001 and E002.
+# E001, E002 and E003.
 
 
 def test_wrong_settings() -> None:
@@ -315,14 +288,18 @@ def test_wrong_settings() -> None:
 @pytest.mark.parametrize(
     ("setting", "source", "expected"),
     [
-        ("WSGI_APPLICATION", WRAPPED_ASGI, ["E002"]),
         ("WSGI_APPLICATION", WRAPPED_ASGI.replace("get_asgi", "get_wsgi"), ["E002"]),
+        ("ASGI_APPLICATION", WRAPPED_WSGI.replace("get_wsgi", "get_asgi"), ["E002"]),
+        ("WSGI_APPLICATION", WRAPPED_WSGI.replace("after.wsgi", "after.django"), ["E003"]),
+        ("ASGI_APPLICATION", WRAPPED_ASGI.replace("after.asgi", "after.django"), ["E003"]),
         ("WSGI_APPLICATION", WRAPPED_WSGI, []),
         ("ASGI_APPLICATION", WRAPPED_ASGI, []),
-        ("ASGI_APPLICATION", WRAPPED_WSGI, ["E002"]),
-        ("ASGI_APPLICATION", f"import async_after.wsgi\n{APP}async_after.wsgi.{CALL}", ["E002"]),
-        ("WSGI_APPLICATION", f"from async_after import asgi as a\n{APP}a.{CALL}", ["E002"]),
         # Not sure enough:
+        ("WSGI_APPLICATION", WRAPPED_ASGI, []),
+        ("ASGI_APPLICATION", WRAPPED_WSGI, []),
+        ("ASGI_APPLICATION", f"import async_after.wsgi\n{APP}async_after.wsgi.{CALL}", []),
+        ("WSGI_APPLICATION", f"from async_after import asgi as a\n{APP}a.{CALL}", []),
+        ("WSGI_APPLICATION", WRAPPED_WSGI.replace('wsgi.A', 'django.A') + WRAPPED_ASGI, []),
         ("WSGI_APPLICATION", f"{WRAPPED_ASGI}application = to_wsgi(application)\n", []),
         ("WSGI_APPLICATION", f"{WRAPPED_ASGI}if x:\n    application = 1\n", []),
         ("WSGI_APPLICATION", f"{WRAPPED_ASGI}def application(environ, start_response): ...\n", []),
@@ -331,21 +308,27 @@ def test_wrong_settings() -> None:
         ("WSGI_APPLICATION", WRAPPED_ASGI.replace(APP, "other = "), []),
     ],
 )  # fmt: skip
-def test_a_wrapper_for_the_other_protocol(
+def test_an_application_in_the_wrong_class(
     setting: str, source: str, expected: list[str], project: Project
 ) -> None:
     name = project({"server": source})
     assert ids_of(name, **{setting: f"{name}.server.application"}) == expected
+    file = setting.partition("_")[0].lower()
+    assert ids_of(project({file: source})) == expected  # beside the root URLconf
 
 
-def test_an_imported_wrapper_for_the_other_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_application_in_the_wrong_class(monkeypatch: pytest.MonkeyPatch) -> None:
     from async_after.asgi import AfterResponseMiddleware as ASGIMiddleware
     from async_after.wsgi import AfterResponseMiddleware as WSGIMiddleware
 
     def app(*arguments: Any) -> Any: ...
 
     this = f"{__name__}.application"
-    for wrapper, wsgi, asgi in ((ASGIMiddleware, ["E002"], []), (WSGIMiddleware, [], ["E002"])):
+    for wrapper, wsgi, asgi in (
+        (ASGIMiddleware, ["E002"], []),
+        (WSGIMiddleware, [], ["E002"]),
+        (SubclassOfOurs, ["E003"], ["E003"]),
+    ):
         monkeypatch.setattr(sys.modules[__name__], "application", wrapper(app), raising=False)
         with override_settings(WSGI_APPLICATION=this):
             assert ids() == wsgi
@@ -396,6 +379,7 @@ def test_uwsgi_without_threads(
 NONSENSE: list[Any] = [
     None, 3, "", ".", "a..b", ".a", "a.", "\0.a", "no.such.module", "os.path.join", "ä.b", object(),
     [None, 3, "", ".", "a..b", "\0.a", "os", "os.path.join", "no.such.Middleware", object()],
+    ["", ".", "a..b", "\0.a", "os", "os.path.join", "no.such.Middleware", OURS, "sys.exit", ".x"],
     [], {}, {1}, type,
 ]  # fmt: skip
 

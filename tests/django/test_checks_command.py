@@ -1,4 +1,5 @@
-"""``manage.py check`` in a project that ``startproject`` has just made, and in a real uWSGI."""
+"""``manage.py check`` in a project that ``startproject`` has just made, in asgi_demo, and in a
+real uWSGI."""
 
 import os
 import shutil
@@ -33,8 +34,8 @@ def shop(fresh: Path, tmp_path: Path) -> Path:
     return shutil.copytree(fresh, tmp_path / "shop")
 
 
-def _run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+def _run(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"} | variables
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=directory,
@@ -72,8 +73,9 @@ APPLICATION = "application = AfterResponseMiddleware(get_asgi_application())"
 APPLICATION_WAS = "application = get_asgi_application()"
 
 
-def put_first(directory: Path) -> None:
-    _replace(directory / "shop/settings.py", "MIDDLEWARE = [", f"MIDDLEWARE = ['{MIDDLEWARE}',")
+def put_first(directory: Path, *paths: str) -> None:
+    before = "".join(f"{path!r}," for path in paths or [MIDDLEWARE])
+    _replace(directory / "shop/settings.py", "MIDDLEWARE = [", f"MIDDLEWARE = [{before}")
 
 
 def test_a_fresh_project_that_forgot_the_wrapper(shop: Path) -> None:
@@ -132,6 +134,43 @@ def test_the_wrapper_of_the_other_protocol_is_an_error(shop: Path) -> None:
     assert "(async_after.E002) WSGI_APPLICATION, shop.wsgi.application, is wrapped" in output_of(
         done
     )
+
+
+@pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
+def test_the_django_middleware_around_an_application(shop: Path, protocol: str) -> None:
+    wrap(shop, protocol)
+    file = shop / f"shop/{protocol}.py"
+    _replace(file, f"async_after.{protocol}", "async_after.django")
+    done = check(shop)
+    assert done.returncode == 1
+    output = output_of(done)
+    assert f"is wrapped in {MIDDLEWARE}, which is made for MIDDLEWARE." in output
+    assert f"In the module shop.{protocol} write `{IMPORT.replace('asgi', protocol)}`." in output
+    assert "(async_after.E003)" in output
+    assert "System check identified 1 issue (0 silenced)." in output
+    _replace(file, "async_after.django", f"async_after.{protocol}")
+    assert NO_ISSUES in output_of(check(shop))
+
+
+@pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
+def test_a_wrapper_in_middleware(shop: Path, protocol: str) -> None:
+    wrapper = f"async_after.{protocol}.AfterResponseMiddleware"
+    put_first(shop, wrapper)
+    done = check(shop)
+    assert done.returncode == 1
+    output = output_of(done)
+    assert f"(async_after.E003) {wrapper} is in MIDDLEWARE" in output
+    assert f'In MIDDLEWARE in shop.settings write "{MIDDLEWARE}" instead' in output
+    assert "System check identified 1 issue (0 silenced)." in output
+    _replace(shop / "shop/settings.py", wrapper, MIDDLEWARE)
+    assert NO_ISSUES in output_of(check(shop))
+
+
+def test_the_demo_is_in_order(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    arguments = ("-m", "django", "check", "--settings", "asgi_demo.settings")
+    done = _run(root, *arguments, ASGI_DEMO_DIRECTORY=str(tmp_path))
+    assert output_of(done).strip() == NO_ISSUES
 
 
 def test_the_checks_of_a_deployment(shop: Path) -> None:
