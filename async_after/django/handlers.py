@@ -1,6 +1,6 @@
 """Where a Django response is closed, and how its callbacks run there.
 
-The Django middleware alone meets four places: a test client, sync or async,
+The Django middleware alone meets four of them: a test client, sync or async,
 which waits for the callbacks; an ASGI server; and a WSGI server.
 """
 
