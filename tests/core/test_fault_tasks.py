@@ -30,8 +30,8 @@ from .conftest import (
     started,
     thread_exchange,
 )
+from .exchange.test_exchange_threads import frequent_switches as frequent_switches
 from .full import full, nothing, some_turns
-from .test_exchange_threads import frequent_switches as frequent_switches
 from .test_faults import LANES, on_lane, registrar_of, still_works
 from .test_faults import single as single
 

@@ -72,7 +72,7 @@ class Capacity:
 
     def submit(self, chain: Chain) -> None:
         """Start a chain, or keep it until there is room."""
-        if chain.is_closed():
+        if chain.starter.is_shut:
             chain.abandon(CLOSED_RUNNER)
             return
         self.refresh()

@@ -35,10 +35,10 @@ class Starter(Protocol):
 class Chain:
     """The chain of an exchange's sequential callbacks."""
 
-    __slots__ = ("_starter", "exchange")
+    __slots__ = ("starter", "exchange")
 
     def __init__(self, starter: Starter, exchange: Exchange) -> None:
-        self._starter = starter
+        self.starter: Starter = starter
         self.exchange: Exchange = exchange
 
     def _set_out(self) -> None:
@@ -46,17 +46,17 @@ class Chain:
 
     def is_closed(self) -> bool:
         """Whether callbacks are not started any more."""
-        return self._starter.is_shut
+        return self.starter.is_shut
 
     def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         """The next callback to run, RUNNING, if it belongs to one of these
         lanes; those not wanted are SKIPPED on the way."""
         exchange = self.exchange
-        if self._starter.is_shut:
+        if self.starter.is_shut:
             self.drop(CLOSED_RUNNER)
         while (callback := self._next(lanes)) is not None:
             if callback.options.when == "always" or callback.options.wants(exchange.sealed):
-                self._starter.started(callback)
+                self.starter.started(callback)
                 return callback
             exchange.settle(callback, CallbackState.SKIPPED)
         return None
@@ -66,7 +66,7 @@ class Chain:
     ) -> Callback[Any] | None:
         """``callback`` has returned ``result``: settle it, and take the next one;
         ``None``, and nothing done, where that is not all there is to do."""
-        starter = self._starter
+        starter = self.starter
         if starter.is_shut:
             return None
         following = self.exchange.follow(callback, result, lanes)
@@ -95,13 +95,13 @@ class Chain:
             # there is one it is PENDING.
             callback = self.take(_LOOPS)
             if callback is not None:
-                if self.start(self._starter.start_async, callback):
+                if self.start(self.starter.start_async, callback):
                     return True
                 continue
             if self.is_empty():
                 return False
             self._set_out()
-            if self.start(self._starter.start_in_thread):
+            if self.start(self.starter.start_in_thread):
                 return True
 
     def start(self, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
@@ -133,10 +133,10 @@ class Chain:
     def advance(self) -> None:
         """A callback of this chain has ended: go on, or give the slot back."""
         if not self.go():
-            self._starter.release()
+            self.starter.release()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
-        return self._starter.timeout_of(callback)
+        return self.starter.timeout_of(callback)
 
 
 class SingleChain(Chain):

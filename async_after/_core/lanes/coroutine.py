@@ -184,12 +184,7 @@ class Steps(Coroutine[Any, Any, None]):
                 self._end()
                 raise interrupt
             interrupt = None
-            keeps_task = self._has_suspended or self.task.cancelling()
-            following = None if keeps_task else self._chain.take(self._lanes)
-            if following is None:
-                self._end()
-                raise StopIteration
-            self._prepare(following)
+            self._take_next()
             if now - turn_began > _TURN:
                 return None  # as asyncio.sleep(0): send() comes again
             step, argument = self._first, None
@@ -210,6 +205,15 @@ class Steps(Coroutine[Any, Any, None]):
             return False
         self._prepare(following)
         return True
+
+    def _take_next(self) -> None:
+        """Prepare the next one for this task, or end it."""
+        keeps_task = self._has_suspended or self.task.cancelling()
+        following = None if keeps_task else self._chain.take(self._lanes)
+        if following is None:
+            self._end()
+            raise StopIteration
+        self._prepare(following)
 
     def _see_time(self, seconds: float) -> None:
         """A step has taken so long, in which the loop could do nothing else."""

@@ -87,8 +87,8 @@ def enter(callback: Callback[Any]) -> None:
 def run_in_thread(
     exchange: Exchange, callback: Callback[Any], *, inline: bool = False, in_server: bool = False
 ) -> bool:
-    """Run a plain function in this thread; ``False`` if it is not over: a
-    timeout was faster, or it returned a coroutine, which a loop must await.
+    """Run a plain function in this thread; ``False`` if it is not over: a timeout
+    was faster, or it returned a coroutine, which a loop must await.
 
     ``inline``: the thread is not the runner's, and nothing is closed in it.
     ``in_server``: it is one of a WSGI server, whose database connections go on.
@@ -127,14 +127,22 @@ def run_in_thread(
         return settle(exchange, callback, result, error)
     finally:
         try:
-            if in_server and not isinstance(error, Exception | asyncio.CancelledError | None):
-                raise error
-            if isinstance(error, KeyboardInterrupt):
-                if inline:
-                    raise error
-                _thread.interrupt_main()
+            _raise_in_thread(error, inline=inline, in_server=in_server)
         finally:
             del error, result, callback
+
+
+def _raise_in_thread(error: BaseException | None, *, inline: bool, in_server: bool) -> None:
+    """What is not for the callback alone."""
+    try:
+        if in_server and not isinstance(error, Exception | asyncio.CancelledError | None):
+            raise error
+        if isinstance(error, KeyboardInterrupt):
+            if inline:
+                raise error
+            _thread.interrupt_main()
+    finally:
+        del error
 
 
 def _call_inside(exchange: Exchange, callback: Callback[Any], *, is_clean: bool) -> Any:
