@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from .instrumentation import Instrument
 from .runtime import django_settings
@@ -47,9 +47,11 @@ class Bounds:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            problem = problem_of(field.name, getattr(self, field.name))
-            if problem is not None:
-                raise problem[0](f"Runner({field.name}=...) {problem[1]}")
+            check, value = _CHECKS[field.name], getattr(self, field.name)
+            wrong = check.refuse(value)
+            if wrong is not None:
+                message = f"must be {check.expected}, not {_shown(value)}"
+                raise wrong(f"Runner({field.name}=...) {message}")
         object.__setattr__(self, "instruments", tuple(self.instruments))
 
 
@@ -72,49 +74,58 @@ def _instruments(value: object) -> bool:
     )
 
 
-_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "limit": (_positive_integer, "an integer, 1 or more"),
-    "max_threads": (_positive_integer, "an integer, 1 or more"),
-    "pending_limit": (_positive_integer, "an integer, 1 or more"),
-    "overflow": (lambda v: v in get_args(Overflow), '"wait", "drop" or "raise"'),
-    "slow_step": (lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None"),
-    "switch_interval": (
+class Check(NamedTuple):
+    """What a setting, or an option of ``using()``, must be."""
+
+    is_right: Callable[[Any], bool]
+    expected: str
+    of: tuple[type, ...] = ()
+    """A wrong value of these types is a ``ValueError``, any other a ``TypeError``."""
+
+    def refuse(self, value: object) -> type[Exception] | None:
+        """The built-in exception for a wrong value; ``None`` for a right one."""
+        try:
+            if self.is_right(value):
+                return None
+        except Exception:  # an unhashable or incomparable value, say
+            pass
+        is_other = isinstance(value, bool) and bool not in self.of
+        return ValueError if isinstance(value, self.of) and not is_other else TypeError
+
+
+def one_of(literal: Any, expected: str) -> Check:
+    return Check(lambda value: value in get_args(literal), expected, (str,))
+
+
+_COUNT = Check(_positive_integer, "an integer, 1 or more", (int, float))
+_SECONDS = Check(lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more", (int, float))
+TIME_LIMIT = Check(
+    lambda v: v is None or is_seconds(v),
+    "a number of seconds above 0, or None",
+    (int, float, bool),
+)
+_CHECKS: dict[str, Check] = {
+    "limit": _COUNT,
+    "max_threads": _COUNT,
+    "pending_limit": _COUNT,
+    "overflow": one_of(Overflow, '"wait", "drop" or "raise"'),
+    "slow_step": TIME_LIMIT,
+    "switch_interval": Check(
         lambda v: v is None or (is_seconds(v) and v >= 1e-6),
         "a number of seconds, 0.000001 or more, or None",
+        (int, float),
     ),
-    "timeout": (lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None"),
-    "wait_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),
-    "close_timeout": (lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more"),
-    "instruments": (
+    "timeout": TIME_LIMIT,
+    "wait_timeout": _SECONDS,
+    "close_timeout": _SECONDS,
+    "instruments": Check(
         _instruments,
         "a list of objects (no dotted paths) with the methods registered, started and ended",
     ),
-    "outside_request": (lambda v: v in ("raise", "run"), '"raise" or "run"'),
-    "wsgi_lane": (lambda v: v in get_args(WsgiLane), '"threads" or "inline"'),
+    "outside_request": one_of(Literal["raise", "run"], '"raise" or "run"'),
+    "wsgi_lane": one_of(WsgiLane, '"threads" or "inline"'),
 }
-_WORDS = ("outside_request", "overflow", "wsgi_lane")
-"""Those that are one of a few words."""
-
-
 SETTINGS = tuple(sorted(name.upper() for name in _CHECKS))
-
-
-def problem_of(name: str, value: object) -> tuple[type[Exception], str] | None:
-    """What is wrong with a value, and the built-in exception for it."""
-    check, expected = _CHECKS[name]
-    try:
-        if check(value):
-            return None
-    except Exception:  # an unhashable or incomparable value, say
-        pass
-    if name == "instruments":
-        kind: type[Exception] = TypeError
-    elif name in _WORDS:
-        kind = ValueError if isinstance(value, str) else TypeError
-    else:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        kind = ValueError if is_number else TypeError
-    return kind, f"must be {expected}, not {_shown(value)}"
 
 
 def _shown(value: object) -> str:
@@ -143,9 +154,9 @@ def problems() -> list[str]:
                 + did_you_mean(key.upper() if isinstance(key, str) else "", SETTINGS)
             )
             continue
-        problem = problem_of(key.lower(), value)
-        if problem is not None:
-            found.append(f"ASYNC_AFTER[{key!r}] {problem[1]}.")
+        check = _CHECKS[key.lower()]
+        if check.refuse(value):
+            found.append(f"ASYNC_AFTER[{key!r}] must be {check.expected}, not {_shown(value)}.")
     return found
 
 

@@ -3,9 +3,6 @@
 Promise 5, isolated: a failure is logged with its traceback, the callback's
 name and the exchange's method, path and status; an instrument that raises
 harms nobody. Promise 15, discreet: nothing else of the exchange is logged.
-
-Each record names its event, a constant, and has what it says as attributes
-too (logging's ``extra``), for handlers that write JSON and filters that count.
 """
 
 from collections.abc import Sequence

@@ -7,13 +7,13 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from .._core.exchange import Exchange, current_exchange
-from .ending import Ending
+from .ending import DjangoEnding
 
 
 class Body:
     """A streaming body, each step inside the exchange. Counts its bytes."""
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: DjangoEnding) -> None:
         self._ending = ending
         self._exchange = ending.exchange
         self._before: Exchange | None = None
@@ -43,7 +43,7 @@ class Body:
 
 
 class SyncBody(Body, Iterator[Any]):
-    def __init__(self, ending: Ending, content: Iterable[Any]) -> None:
+    def __init__(self, ending: DjangoEnding, content: Iterable[Any]) -> None:
         super().__init__(ending)
         self._content = iter(content)
 
@@ -67,7 +67,7 @@ class SyncBody(Body, Iterator[Any]):
 
 
 class AsyncBody(Body, AsyncIterator[Any]):
-    def __init__(self, ending: Ending, content: AsyncIterable[Any]) -> None:
+    def __init__(self, ending: DjangoEnding, content: AsyncIterable[Any]) -> None:
         super().__init__(ending)
         self._content: AsyncIterator[Any] = aiter(content)
 

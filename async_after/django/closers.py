@@ -11,10 +11,10 @@ from django.http.response import HttpResponseBase
 from .._core.exchange import current_exchange
 from .._core.runtime import gevent, log
 from .body import AsyncBody, Body, SyncBody, one_by_one
-from .ending import Ending
+from .ending import DjangoEnding
 
 
-def hang_on(response: HttpResponseBase, ending: Ending, *, is_file_left_alone: bool) -> None:
+def hang_on(response: HttpResponseBase, ending: DjangoEnding, *, is_file_left_alone: bool) -> None:
     """Let this response end the exchange when it is closed."""
     ending.belong_to(response)
     body: Body | None = None
@@ -67,7 +67,7 @@ class Nothing:
 class _Enter(_Closer):
     """The first closer: the others register on this exchange."""
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: DjangoEnding) -> None:
         self._ending = ending
 
     def __call__(self) -> None:
@@ -78,7 +78,7 @@ class _Enter(_Closer):
 class _End(_Closer):
     """The last closer: the response is through, the callbacks run."""
 
-    def __init__(self, ending: Ending, body: Body | None) -> None:
+    def __init__(self, ending: DjangoEnding, body: Body | None) -> None:
         self._ending = ending
         self._body = body
         self._is_called = False
@@ -131,6 +131,6 @@ class _End(_Closer):
                 self._ending.exchange.disconnect()
             # In a thread that holds no lock of ours: the one where the
             # garbage collector runs may.
-            gevent.start_thread(self._ending.end_detached)
+            gevent.start_thread(self._ending.end_soon)
         except Exception:  # the interpreter or the loop is gone
             pass

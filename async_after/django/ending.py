@@ -1,4 +1,4 @@
-"""Hangs the end of an exchange on a Django response.
+"""The end of an exchange that hangs on a Django response.
 
 Promise 3, outside_in: each step of the body and ``close()`` run inside the
 exchange. The middleware hangs it on the response that it returns itself, so
@@ -12,15 +12,15 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 
-from ..wsgi import WsgiExchange
+from ..wsgi import Ending, WsgiExchange
 from .handlers import Handler
 
 
-class Ending:
+class DjangoEnding(Ending):
     """Ends one exchange, once, whoever comes first: the body or ``close()``."""
 
     def __init__(self, exchange: WsgiExchange, handler: Handler) -> None:
-        self.exchange = exchange
+        super().__init__(exchange, handler)
         self.handler = handler
         self.error: BaseException | None = None
         """What has gone wrong, if it ends later."""
@@ -60,7 +60,7 @@ class Ending:
                 # Of send(): Django answers what a view raises, and what a body
                 # raises has ended the exchange already.
                 ending.exchange.refuse(error)
-            ending.end_detached(error)
+            ending.end_soon(error)
 
         task.add_done_callback(end)
 
@@ -81,28 +81,17 @@ class Ending:
         return response
 
     def end(self, error: BaseException | None = None) -> None:
-        if self._ends(error):
+        if self._ends(error or self.error):
             run_here, run = self.handler.run_here, self.handler.run
             (run_here if self.thread == _thread.get_ident() else run)(self.exchange)
         self.handler.hold(self.exchange)
 
     async def aend(self, error: BaseException | None = None) -> None:
-        if self._ends(error):
+        if self._ends(error or self.error):
             await self.handler.arun(self.exchange)
 
-    def end_detached(self, error: BaseException | None = None) -> None:
-        """Without waiting for the callbacks."""
-        if self._ends(error):
-            self.handler.run_detached(self.exchange)
-
-    def _ends(self, error: BaseException | None) -> bool:
-        """End it; whether it has callbacks, which are to be run."""
-        if self.exchange.is_ended:
-            return False
-        has_callbacks = self.exchange.end(error or self.error)
-        if not has_callbacks:
-            self.handler.finish(self.exchange)
-        return has_callbacks
+    def end_soon(self, error: BaseException | None = None) -> None:
+        super().end_soon(error or self.error)
 
 
 def _bytes(text: str) -> bytes:

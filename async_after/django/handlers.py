@@ -44,13 +44,13 @@ class Handler:
         """The same, in the thread that has iterated a synchronous body."""
         self.run(exchange)
 
-    def run_detached(self, exchange: Exchange) -> None:
+    def run_soon(self, exchange: Exchange) -> None:
         """From any thread, without waiting."""
         self.run(exchange)
 
     async def arun(self, exchange: Exchange) -> None:
         """From an asynchronous body."""
-        self.run_detached(exchange)
+        self.run_soon(exchange)
 
     def finish(self, exchange: Exchange) -> None:
         """It has ended without callbacks: what is registered later is late."""
@@ -94,7 +94,7 @@ class _TestClient(Handler):
     def run(self, exchange: Exchange) -> None:
         self.host.run(exchange)
 
-    def run_detached(self, exchange: Exchange) -> None:
+    def run_soon(self, exchange: Exchange) -> None:
         gevent.start_thread(functools.partial(self.host.run, exchange))
 
     async def arun(self, exchange: Exchange) -> None:
@@ -127,7 +127,7 @@ class _AsyncTestClient(_TestClient):
             executor = ThisThread()
             executor.run_until(self._start(exchange, ThreadSensitivity(executor)))
 
-    def run_detached(self, exchange: Exchange) -> None:
+    def run_soon(self, exchange: Exchange) -> None:
         self._start(exchange)
 
     def _start(
@@ -152,7 +152,7 @@ class _WSGIServer(Handler):
     def run(self, exchange: Exchange) -> None:
         self._lane.run(exchange)
 
-    def run_detached(self, exchange: Exchange) -> None:
+    def run_soon(self, exchange: Exchange) -> None:
         self._lane.run_soon(exchange)
 
     def finish(self, exchange: Exchange) -> None:

@@ -21,7 +21,7 @@ from .._core.exchange import KEY, Exchange, current_exchange, key_holder
 from .._core.runner import get_runner
 from ..wsgi import WsgiExchange
 from .closers import hang_on
-from .ending import Ending
+from .ending import DjangoEnding
 from .handlers import handler_of
 from .signals import announce
 
@@ -154,7 +154,7 @@ def _keys(request: HttpRequest) -> dict[str, Any]:
     return scope if KEY not in holder and isinstance(scope, dict) and KEY in scope else holder
 
 
-def _open(request: HttpRequest) -> tuple[_Opened, Ending]:
+def _open(request: HttpRequest) -> tuple[_Opened, DjangoEnding]:
     if "uwsgi" in sys.modules and isinstance(request, WSGIRequest):
         # uWSGI clears that dict, and fills it for the next request.
         request.META = request.environ = {**request.environ}
@@ -164,18 +164,20 @@ def _open(request: HttpRequest) -> tuple[_Opened, Ending]:
     exchange.request = request
     _keys(request)[KEY] = exchange
     current_exchange.set(exchange)
-    return exchange, Ending(exchange, handler)
+    return exchange, DjangoEnding(exchange, handler)
 
 
-def _fail(ending: Ending, error: BaseException) -> None:
+def _fail(ending: DjangoEnding, error: BaseException) -> None:
     """No response: the client left while an async view ran, or the server stops."""
     current_exchange.set(ending.exchange.parent)
     if isinstance(error, asyncio.CancelledError):
         ending.exchange.disconnect()
-    ending.end_detached(error)
+    ending.end_soon(error)
 
 
-def _close(request: HttpRequest, response: HttpResponseBase, ending: Ending) -> HttpResponseBase:
+def _close(
+    request: HttpRequest, response: HttpResponseBase, ending: DjangoEnding
+) -> HttpResponseBase:
     if not ending.handler.keeps_context:
         current_exchange.set(ending.exchange.parent)
     # A closing iterator around a file would cost the server its sendfile.

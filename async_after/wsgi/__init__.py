@@ -1,7 +1,8 @@
 """The WSGI side: watches the response of an app and runs callbacks after it."""
 
-# These two are for ``async_after.django`` alone, and no part of the public names.
+# These three are for ``async_after.django`` alone, and no part of the public names.
 from .dispatch import lane_of as lane_of
+from .ending import Ending as Ending
 from .environ import Environ, StartResponse
 from .environ import WsgiExchange as WsgiExchange
 from .middleware import AfterResponseMiddleware, App

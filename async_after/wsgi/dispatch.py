@@ -7,7 +7,7 @@ EOF, on nearly every server. So by default it only hands the callbacks over.
 import functools
 import sys
 import threading
-from typing import Any, Protocol
+from typing import Any
 
 from .._core import conf
 from .._core.capacity import Alone, Chain, SingleChain
@@ -16,26 +16,11 @@ from .._core.exchange import Callback, CallbackState, Exchange, lending
 from .._core.lanes import close_old_connections, open_blocks, run_in_thread
 from .._core.runner import Dispatcher, InlineDispatcher, Runner
 from .._core.runtime import Latch, gevent, log
+from .ending import Lane
 
 _CONTROL_IS_BACK = 0.05
 """Seconds after which an error that has left the app is most likely in the hands
 of the server. Nothing tells us of that moment, and nobody waits for these callbacks."""
-
-
-class Lane(Protocol):
-    """For one exchange, from its beginning."""
-
-    @property
-    def host(self) -> Dispatcher: ...
-
-    def run(self, exchange: Exchange) -> None:
-        """In ``close()``: the exchange has ended, and has callbacks."""
-
-    def run_soon(self, exchange: Exchange) -> None:
-        """When control is back with the server: the app has failed."""
-
-    def finish(self, exchange: Exchange) -> None:
-        """It has ended without callbacks: what is registered later is late."""
 
 
 def lane_of(runner: Runner, wanted: WsgiLane | None = None) -> Lane:

@@ -10,17 +10,16 @@ from typing import Any
 
 from .._core.exchange import current_exchange
 from .._core.runtime import gevent
-from .dispatch import Lane
+from .ending import Ending, Lane
 from .environ import Headers, StartResponse, WsgiExchange
 
 
-class Response:
+class Response(Ending):
     """What the server and the app tell of one response."""
 
     def __init__(self, exchange: WsgiExchange, lane: Lane, start_response: StartResponse) -> None:
-        self.exchange = exchange
+        super().__init__(exchange, lane)
         self.is_started = False
-        self._lane = lane
         self._start_response = start_response
         self._error_before = sys.exception()
 
@@ -70,23 +69,12 @@ class Response:
             raise
         finally:
             current_exchange.set(before)
-            if not self.exchange.is_ended:
-                self._end(error)
+            self.end(error)
 
-    def _end(self, error: BaseException | None) -> None:
-        if self.exchange.end(error):
-            self._lane.run(self.exchange)
-        else:
-            self._lane.finish(self.exchange)
-
-    def end_soon(self, error: BaseException | None) -> None:
-        """Control goes back to the server without ``close()``. Any thread may call."""
+    def end_soon(self, error: BaseException | None = None) -> None:
         self.forget_unsent()
         self.exchange.environ = None
-        if self.exchange.end(error):
-            self._lane.run_soon(self.exchange)
-        else:
-            self._lane.finish(self.exchange)
+        super().end_soon(error)
 
     def forget_unsent(self) -> None:
         """The app has failed: headers go out with the first part of the body

@@ -20,7 +20,7 @@ MODULES = {
 }
 PACKAGES = [name for name, path in MODULES.items() if path.name == "__init__.py"]
 FACES = [name for name in PACKAGES if name not in ("async_after", "async_after._core")]
-FOR_DJANGO = {"async_after.wsgi": {"WsgiExchange", "lane_of"}}
+FOR_DJANGO = {"async_after.wsgi": {"Ending", "WsgiExchange", "lane_of"}}
 """What a public face shows its neighbour, and is no public name."""
 
 

@@ -27,10 +27,10 @@ def _keep() -> None:
 class Capacity:
     """A runner, as its dispatchers and its shutdown see it."""
 
-    def __init__(self, bounds: Bounds, refresh: Callable[[], None] = _keep) -> None:
-        """``refresh``: looks what the bounds are now, and tells by ``follow``."""
+    def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self.refresh: Callable[[], None] = refresh
+        self.refresh: Callable[[], None] = _keep
+        """Looks what the bounds are now, and tells by ``follow``."""
         self.ledger: Ledger = Ledger()
         self.begin_life()
 

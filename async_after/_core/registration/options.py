@@ -35,71 +35,53 @@ def changed(options: Options, changes: dict[str, Any]) -> Options:
         )
     own = {name: value for name, value in changes.items() if name != "request"}
     for name, value in own.items():
-        _CHECKS[name](name, value)
+        wrong = _CHECKS[name].refuse(value)
+        if wrong is None:
+            continue
+        if name == "key":
+            raise wrong(f"using(key=...): a {type(value).__name__} is not hashable")
+        raise wrong(f"using({name}={value!r}): must be {_CHECKS[name].expected}")
+    if _is_async(own.get("when")):
+        raise TypeError(
+            "using(when=...) needs a plain predicate: an async one gives a coroutine,"
+            " which is always true"
+        )
     return replace(options, **own)
 
 
-def _check_when(option: str, value: object) -> None:
-    if callable(value):
-        if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
-            raise TypeError(
-                "using(when=...) needs a plain predicate: an async one gives a coroutine,"
-                " which is always true"
-            )
-    elif value not in get_args(When):
-        names = ", ".join(map(repr, get_args(When)))
-        kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"using(when={value!r}): must be one of {names}, or a predicate of the outcome")
+def _is_when(value: object) -> bool:
+    return value in get_args(When) if isinstance(value, str) else callable(value)
 
 
-def _check_seconds(option: str, value: object) -> None:
-    if value is not None and not conf.is_seconds(value):
-        kind = ValueError if isinstance(value, (int, float)) else TypeError
-        raise kind(f"using({option}={value!r}): must be a number of seconds above 0, or None")
+def _is_async(value: object) -> bool:
+    is_one = callable(value) and iscoroutinefunction(type(value).__call__)
+    return is_one or iscoroutinefunction(value)
 
 
-def _check_on_commit(option: str, value: object) -> None:
-    if not isinstance(value, bool | str) or value == "":
-        raise TypeError(
-            f"using(on_commit={value!r}): must be True, False or the alias of a database"
-        )
+def _listed(literal: Any) -> str:
+    return ", ".join(map(repr, get_args(literal)))
 
 
-def _check_key(option: str, value: object) -> None:
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(f"using(key=...): a {type(value).__name__} is not hashable") from None
-
-
-def _check_name(option: str, value: object) -> None:
-    if value is not None and not (isinstance(value, str) and value and value.isprintable()):
-        kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(
-            f"using(name={value!r}): must be a string that can be printed on one line, or None"
-        )
-
-
-def _check_flag(option: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"using({option}={value!r}): must be True or False")
-
-
-def _check_lane(option: str, value: object) -> None:
-    if value is not None and value not in get_args(Lane):
-        names = ", ".join(map(repr, get_args(Lane)))
-        kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"using(lane={value!r}): must be one of {names}, or None")
-
-
-_CHECKS: dict[str, Callable[[str, object], None]] = {
-    "when": _check_when,
-    "takes_outcome": _check_flag,
-    "timeout": _check_seconds,
-    "delivery_timeout": _check_seconds,
-    "on_commit": _check_on_commit,
-    "key": _check_key,
-    "name": _check_name,
-    "concurrent": _check_flag,
-    "lane": _check_lane,
+_FLAG = conf.Check(lambda value: isinstance(value, bool), "True or False")
+_CHECKS: dict[str, conf.Check] = {
+    "when": conf.Check(_is_when, f"one of {_listed(When)}, or a predicate of the outcome", (str,)),
+    "takes_outcome": _FLAG,
+    "timeout": conf.TIME_LIMIT,
+    "delivery_timeout": conf.TIME_LIMIT,
+    "on_commit": conf.Check(
+        lambda value: isinstance(value, bool | str) and value != "",
+        "True, False or the alias of a database",
+    ),
+    "key": conf.Check(lambda value: isinstance(hash(value), int), "hashable"),
+    "name": conf.Check(
+        lambda v: v is None or (isinstance(v, str) and v != "" and v.isprintable()),
+        "a string that can be printed on one line, or None",
+        (str,),
+    ),
+    "concurrent": _FLAG,
+    "lane": conf.Check(
+        lambda value: value is None or value in get_args(Lane),
+        f"one of {_listed(Lane)}, or None",
+        (str,),
+    ),
 }

@@ -68,12 +68,9 @@ class Runner:
             close_timeout=close_timeout,
             instruments=instruments,
         )
-        self.capacity: Capacity = self._make_capacity(bounds)
+        self.capacity: Capacity = Capacity(bounds)
         self._open()
         process.look_after(self)
-
-    def _make_capacity(self, bounds: Bounds) -> Capacity:
-        return Capacity(bounds)
 
     def _open(self) -> None:
         self._dispatchers = Dispatchers(self.capacity)
@@ -175,11 +172,9 @@ class _DefaultRunner(Runner):
     def __init__(self) -> None:
         self._wrong_pace = Pace(1, 60.0)
         super().__init__()
+        self.capacity.refresh = self._refresh
         conf.followers.append(self.capacity.follow)
         self.capacity.follow(conf.checked[2])
-
-    def _make_capacity(self, bounds: Bounds) -> Capacity:
-        return Capacity(bounds, self._refresh)
 
     def _refresh(self) -> None:
         try:
