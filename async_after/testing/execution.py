@@ -16,7 +16,6 @@ from .._core.delivery import Delivery, Wait
 from .._core.exchange import Callback, CallbackState, Exchange, current_exchange
 from .._core.lanes import ThreadSensitivity
 from .._core.runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, get_runner
-from .._core.runtime import process
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before
@@ -205,8 +204,6 @@ class _Place(InlineDispatcher):
 def _runner_of(exchange: Exchange) -> Runner:
     """Whose instruments hear of its callbacks."""
     host = exchange.host
-    if isinstance(host, Dispatcher):
-        for runner in process.living():
-            if isinstance(runner, Runner) and runner.capacity is host.capacity:
-                return runner
-    return get_runner()
+    runner = host.capacity.owner if isinstance(host, Dispatcher) else get_runner()
+    assert isinstance(runner, Runner)
+    return runner

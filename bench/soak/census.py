@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType, FunctionType, MethodType
 from typing import Any
 
-from async_after import conf
+from async_after._core import conf
 
 OURS = "async_after"
 # What else is counted: what a request or a callback could leave behind.

@@ -31,6 +31,8 @@ class Capacity:
         self._bounds = bounds
         self.refresh: Callable[[], None] = _keep
         """Looks what the bounds are now, and tells by ``follow``."""
+        self.owner: object = None
+        """The runner. It lives on while its callbacks do, though nobody else refers to it."""
         self.ledger: Ledger = Ledger()
         self.begin_life()
 

@@ -69,6 +69,7 @@ class Runner:
             instruments=instruments,
         )
         self.capacity: Capacity = Capacity(bounds)
+        self.capacity.owner = self
         self._open()
         process.look_after(self)
 

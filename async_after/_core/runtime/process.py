@@ -44,25 +44,20 @@ def look_after(living: Living) -> None:
     _all.add(living)
 
 
-def living() -> list[Living]:
-    """All runners that there are."""
-    return [*_all]
-
-
 def _forked() -> None:
     global making
     # Another thread of the parent may have held it at that moment.
     making = threading.Lock()
     gevent.forget_home()
     switch_interval.forget()
-    for each in living():
+    for each in [*_all]:
         each.begin_life()
 
 
 def close_all(*, goes_on: bool = False) -> None:
     """Close all runners, one after the other, within their timeouts."""
     began = time.monotonic()
-    for each in living():
+    for each in [*_all]:
         try:
             each.close_at_exit(time.monotonic() - began, goes_on)
         except Exception:

@@ -274,7 +274,7 @@ async def test_not_named(
     """Those with a timeout, be it the runner's; those that only wait to start; those that end."""
     monkeypatch.setattr(reports, "LONG", 0.02)
     runner = make_runner(limit=2, timeout=DEADLINE)
-    monkeypatch.setattr(runner, "timeout_of", lambda callback: runner_timeout(callback))
+    monkeypatch.setattr(runner.capacity, "timeout_of", lambda callback: runner_timeout(callback))
 
     def runner_timeout(callback: Callback[Any]) -> float | None:
         callback._timeout = None if callback.name == "named" else DEADLINE
