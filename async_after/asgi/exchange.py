@@ -11,16 +11,9 @@ from .._core.delivery import Connection, Noted, probes
 from .._core.exchange import Exchange
 
 Scope = MutableMapping[str, Any]
-
-
 Message = MutableMapping[str, Any]
-
-
 Receive = Callable[[], Awaitable[Message]]
-
-
 Send = Callable[[Message], Awaitable[None]]
-
 
 UNKNOWN: Any = object()
 

@@ -12,13 +12,8 @@ from .exchange import Message, Receive, Scope, Send
 
 
 class Lifespan:
-    """The lifespan of one app: the runner starts and ends with it.
-
-    An app that returns, or raises before its first ``receive()``, does not
-    speak lifespan (Django), and is answered for. For one that does, the
-    runner is drained before the shutdown is passed on, while what the app
-    opened is still open.
-    """
+    """Of one app. One that returns, or raises before its first ``receive()``, does
+    not speak lifespan (Django), and is answered for."""
 
     def __init__(
         self,

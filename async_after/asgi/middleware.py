@@ -1,4 +1,4 @@
-"""The ASGI side: watches the messages of an app and runs callbacks after it.
+"""Wraps an ASGI app: opens an exchange for each request, and ends it behind the app.
 
 Promise 1, never_before: callbacks start when the app has returned or raised,
 and the server has accepted the last message or will see the failure at once.

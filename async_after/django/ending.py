@@ -1,8 +1,6 @@
 """The end of an exchange that hangs on a Django response.
 
-Promise 3, outside_in: each step of the body and ``close()`` run inside the
-exchange. The middleware hangs it on the response that it returns itself, so
-it should be the outermost.
+Promise 3, outside_in: each step of the body and ``close()`` run inside the exchange.
 """
 
 import _thread

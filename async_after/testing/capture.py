@@ -1,5 +1,4 @@
-"""Blocks that hold back what is registered inside: ``capture_after_response`` and
-``suppress_after_response``; and all of them for ``TestCase``."""
+"""Blocks that hold back what is registered inside."""
 
 import threading
 from collections.abc import Callable

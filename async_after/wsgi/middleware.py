@@ -1,4 +1,4 @@
-"""The WSGI side: watches the response of an app and runs callbacks after it.
+"""Wraps a WSGI app: opens an exchange for each request, which ends with the response.
 
 Promise 1, never_before: callbacks start when the server has called ``close()``
 of the response (PEP 3333, "The Application/Framework Side"), the latest moment

@@ -17,7 +17,6 @@ STALLED = 5.0
 """Seconds in which no callback has begun, after which nobody waits for room:
 those that hold the slots may be waiting for the one that waits here."""
 
-
 FULL = "the runner is full, and more would wait than pending_limit allows"
 """Why callbacks are dropped here."""
 

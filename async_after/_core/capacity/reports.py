@@ -20,13 +20,11 @@ SLOW = 1.0
 """Seconds after which one is named with ``DEBUG = True``."""
 _MANY_NAMES = 1000
 
-
 _SERVERS = (
     "request of this loop was served meanwhile",
     ', or register it with using(lane="background")',
 )
 _BACKGROUND = "other coroutine function of the background loop went on meanwhile", ""
-
 
 Later = Callable[[float, Callable[[], None]], object]
 """Calls a function in so many seconds."""

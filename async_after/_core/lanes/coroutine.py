@@ -19,7 +19,6 @@ from .invoke import SKIPPED, call, settle
 # A chain of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
 
-
 CLOSED_LOOP = "its event loop was closed"
 CANCELLED_TASK = "its task was cancelled from outside, as at the end of an event loop"
 
