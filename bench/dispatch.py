@@ -20,10 +20,8 @@ from django.conf import settings
 from starlette.background import BackgroundTasks
 
 from async_after import after_response, get_runner
-from async_after.dispatch import LoopDispatcher
-from async_after.exchange import Exchange, current_exchange
 
-from .idle import HEADERS
+from .exchanges import complete_exchange, current_exchange
 from .report import Table, interval, verdict
 from .results import Figure
 from .stats import estimate, ratios
@@ -117,7 +115,7 @@ def _contenders(kind: str) -> dict[str, Contender]:
 def _ours(function: Callable[[], Any], exchanges: int, count: int) -> Callable[[], Awaitable[None]]:
     dispatcher = get_runner().dispatcher(asyncio.get_running_loop())
     # A new exchange costs a request without callbacks as much: see ``idle``.
-    ready = [_exchange(dispatcher) for _ in range(exchanges)]
+    ready = [complete_exchange(dispatcher) for _ in range(exchanges)]
 
     async def work() -> None:
         for exchange in ready:
@@ -135,14 +133,6 @@ def _ours(function: Callable[[], Any], exchanges: int, count: int) -> Callable[[
                 await last.wait()
 
     return work
-
-
-def _exchange(dispatcher: LoopDispatcher) -> Exchange:
-    """One whose response is complete."""
-    exchange = Exchange(dispatcher, "GET", "/orders/1042/")
-    exchange.start(200, HEADERS)
-    exchange.body(13, completes=True)
-    return exchange
 
 
 def _create_task(exchanges: int, count: int) -> Callable[[], Awaitable[None]]:
