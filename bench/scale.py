@@ -18,7 +18,7 @@ from .report import Table, interval, verdict
 from .results import Figure, count
 from .scale_worker import SHAPES, WEIGHED, Found
 from .stats import RESAMPLES, Estimate
-from .workers import told
+from .workers import started
 
 KINDS = ("async", "sync")
 SIZES = tuple(10**power for power in range(7))
@@ -126,8 +126,8 @@ def free_memory() -> float:
 
 def measured(shape: str, kind: str, sizes: Sequence[int]) -> list[Found]:
     """In a process of its own."""
-    found = told("bench.scale_worker", shape, kind, *map(str, sizes))
-    return [Found(**each) for each in found]
+    with started("bench.scale_worker", shape, kind, *map(str, sizes)) as worker:
+        return [Found(**each) for each in worker.told()]
 
 
 def mean(samples: Sequence[float], seed: int) -> Estimate:
