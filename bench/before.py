@@ -188,10 +188,12 @@ def _compared(
 
 
 def _method(rounds: int, turns: int, is_added: bool) -> Iterator[str]:
-    same, limit = ("0", f"{TOLERANCE:.0%} of before") if is_added else ("1", f"{1 + TOLERANCE:g}")
+    same, limit = (
+        ("0", f"{TOLERANCE * 100:g} % of before") if is_added else ("1", f"{1 + TOLERANCE:g}")
+    )
     yield f"{rounds} rounds, each with new processes: of before, of now and, as the control, of"
     yield f"before once more. They measure {turns} times in turn. [...] is the 95 % interval of"
     yield "the median over the rounds; its upper end is what the run cannot exclude."
     yield f"Not worse: the interval begins at {same} or below, or ends at {limit} or below."
     yield f"Worse: all of it is above {same}, and above the control's. Noisy: above {same}, but not"
-    yield "above the control's, which should hold it."
+    yield f"above the control's, which should hold {same}."
