@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,8 @@ from bench.before import BEFORE, CONTROL, NOISY, NOT_WORSE, NOW, WORSE, Comparis
 from bench.report import Table
 from bench.stats import Estimate
 
-from .bench_terminal import ROOT, run_bench
+from .bench_terminal import ROOT, on_a_terminal, run_bench
+from .required import soak
 
 SLOW_REGISTRATION = """
 from async_after import after_response
@@ -155,3 +157,26 @@ def test_a_worker_that_fails_is_told_with_its_last_words() -> None:
         pytest.raises(RuntimeError, match=r"no_command failed:(?s:.*)ModuleNotFoundError"),
     ):
         worker.ask()
+
+
+@soak
+def test_ctrl_c_ends_the_workers_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    options = ("--rounds", "10", "--json", path := tmp_path / "found.json")
+    with on_a_terminal("idle", "--before", ROOT, *options) as it:
+        it.wait_for(rb"[1-9]\d %", 60)
+        it.end(signal.SIGINT)
+        assert it.process.returncode == 130, it.output()
+    [run] = runs.read(path).runs
+    assert run.state == "interrupted"
+    [table] = run.tables
+    assert "INTERRUPTED" in table.render()
+    assert [row[0] for row in table.rows] == [*idle.CONTENDERS]
+
+
+@soak
+def test_the_servers_of_latency_are_compared() -> None:
+    ended = run_bench("latency", "--before", ROOT, "--rounds", "1", "--app", "bare", timeout=100)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for row in ("no callback", "async sleep 1 s", "sync sleep 1 s"):
+        for figure in ("complete response", "next request", "EOF after close"):
+            assert f"{row}/{figure}" in ended.stdout
