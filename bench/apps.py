@@ -3,9 +3,9 @@
 ``/none``, ``/async``, ``/sync``, ``/cpu`` and ``/database`` are answered alike;
 all but the first register a callback of that kind. In front of that, the shape of
 the response: ``/chunked/none`` without Content-Length and in parts, ``/large/none``
-of 1 MB, ``/large-chunked/none``. ``/counts`` tells of the callbacks, and ``/late/200`` comes
-200 µs late, of which nothing but the client's own validation knows.
-``/plain/none`` and so on are the same by plain functions, for WSGI
+of 1 MB, ``/large-chunked/none``. ``/counts`` tells of the callbacks, ``/package``
+where ours is, and ``/late/200`` comes 200 µs late, of which nothing but the client's
+own validation knows. ``/plain/none`` and so on are the same by plain functions, for WSGI
 (``wsgi_app``); ``/stream/none`` and so on without Content-Length.
 """
 
@@ -22,6 +22,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import path
 
+import async_after
 from async_after import after_response
 from async_after.asgi import AfterResponseMiddleware, App, Receive, Scope, Send
 
@@ -75,6 +76,8 @@ def answer(kind: str, body: bytes = BODY) -> bytes:
     global registered
     if kind == "counts":
         return json.dumps([registered, len(ended)]).encode()
+    if kind == "package":
+        return os.path.dirname(async_after.__file__).encode()
     callback = CALLBACKS.get(kind)
     if callback is not None:
         after_response(callback)

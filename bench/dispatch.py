@@ -10,7 +10,7 @@ import asyncio
 import functools
 import gc
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -20,10 +20,9 @@ from django.conf import settings
 from starlette.background import BackgroundTasks
 
 from async_after import after_response, get_runner
-from async_after._core.exchange import Exchange, current_exchange
-from async_after._core.runner import LoopDispatcher
 
-from .idle import HEADERS
+from . import before
+from .exchanges import complete_exchange, current_exchange
 from .report import Table, interval, verdict
 from .results import Figure
 from .stats import estimate, ratios
@@ -32,6 +31,7 @@ COUNTS = (1, 2, 4, 10, 100)
 CALLBACKS = 200
 """Per contender and round, whatever the number per exchange."""
 OURS, STARLETTE = "async_after", "Starlette"
+CLOCKS = {"async": ("cpu",), "sync": ("cpu", "wall")}
 RIVALS = {"async": "create_task", "sync": "run_in_executor"}
 AIMS = {"async": 2.0, "sync": 1.3}
 """Times the rival."""
@@ -39,24 +39,52 @@ AIM_STARLETTE, FEWEST_STARLETTE = 0.7, 4
 """Times Starlette's, for plain functions, from so many callbacks on."""
 FEWEST_CHEAPER = 10
 """Callbacks from which on each must cost less than one alone."""
+PROCESSES, QUICK_PROCESSES = 40, 5
+"""Rounds with ``--before``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, help="default 100; --quick 15")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help=f"default 100; --quick 15; with --before {PROCESSES}; {QUICK_PROCESSES}",
+    )
+    before.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> Iterator[Table]:
-    # As for most users: with Django loaded, each callback in a thread looks
-    # after database connections and caches, which the rivals do not.
+    if args.before is not None:
+        title = "Dispatch of empty callbacks, per callback: now and before"
+        rounds = args.rounds or (QUICK_PROCESSES if args.quick else PROCESSES)
+        workers = functools.partial(before.workers, "dispatch")
+        yield from before.run(before.Comparison(title, "dispatch", workers, rounds), args)
+        return
+    configure()
+    rounds = args.rounds or (15 if args.quick else 100)
+    for kind, clocks in CLOCKS.items():
+        cells = asyncio.run(measure(rounds, _contenders(kind)))
+        for clock in clocks:
+            yield _table(kind, clock, cells, args.seed)
+
+
+async def sample() -> dict[str, float]:
+    """Ours alone, for ``--before``: nanoseconds per callback."""
+    configure()
+    rows = {}
+    for kind, clocks in CLOCKS.items():
+        cells = await measure(1, {OURS: _contenders(kind)[OURS]}, warm_up=0)
+        for clock in clocks:
+            for (count, _), cell in cells.items():
+                [rows[f"{kind}, {clock}/{count} per exchange"]] = getattr(cell, clock)
+    return rows
+
+
+def configure() -> None:
+    """As for most users: with Django loaded, each callback in a thread looks
+    after database connections and caches, which the rivals do not."""
     if not settings.configured:
         settings.configure(USE_TZ=True)
         django.setup()
-    rounds = args.rounds or (15 if args.quick else 100)
-    for kind in RIVALS:
-        cells = asyncio.run(measure(kind, rounds))
-        yield _table(kind, "cpu", cells, args.seed)
-        if kind == "sync":
-            yield _table(kind, "wall", cells, args.seed)
 
 
 @dataclass(slots=True)
@@ -80,10 +108,9 @@ def empty_sync() -> None:
     pass
 
 
-async def measure(kind: str, rounds: int) -> Cells:
-    contenders = _contenders(kind)
+async def measure(rounds: int, contenders: Mapping[str, Contender], *, warm_up: int = 3) -> Cells:
     cells: Cells = {(count, name): Cell() for count in COUNTS for name in contenders}
-    for number in range(-3, rounds):  # the first ones are warm-up
+    for number in range(-warm_up, rounds):
         for count in COUNTS:
             names = list(contenders)
             shift = number % len(names)
@@ -117,7 +144,7 @@ def _contenders(kind: str) -> dict[str, Contender]:
 def _ours(function: Callable[[], Any], exchanges: int, count: int) -> Callable[[], Awaitable[None]]:
     dispatcher = get_runner().dispatcher(asyncio.get_running_loop())
     # A new exchange costs a request without callbacks as much: see ``idle``.
-    ready = [_exchange(dispatcher) for _ in range(exchanges)]
+    ready = [complete_exchange(dispatcher) for _ in range(exchanges)]
 
     async def work() -> None:
         for exchange in ready:
@@ -135,14 +162,6 @@ def _ours(function: Callable[[], Any], exchanges: int, count: int) -> Callable[[
                 await last.wait()
 
     return work
-
-
-def _exchange(dispatcher: LoopDispatcher) -> Exchange:
-    """One whose response is complete."""
-    exchange = Exchange(dispatcher, "GET", "/orders/1042/")
-    exchange.start(200, HEADERS)
-    exchange.body(13, completes=True)
-    return exchange
 
 
 def _create_task(exchanges: int, count: int) -> Callable[[], Awaitable[None]]:

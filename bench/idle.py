@@ -8,6 +8,7 @@ Then the throughput of a Django app behind a real server, with and without it.
 
 import argparse
 import asyncio
+import functools
 import gc
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from statistics import median
 
 from async_after.asgi import AfterResponseMiddleware, App, Message, Receive, Scope, Send
 
-from . import throughput
+from . import before, throughput
 from .nothing import do_nothing
 from .report import Table, interval, verdict
 from .results import Figure
@@ -24,23 +25,45 @@ from .stats import estimate, ratios
 AIM = 1.5
 EXCHANGES = 500
 """Per contender and round; a round is short, so that its contenders share their luck."""
+OURS = "async_after"
+PROCESSES, QUICK_PROCESSES, IN_TURN = 60, 6, 9
+"""Rounds with ``--before``, and those of a process whenever it is its turn."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, help="default 2000; --quick 400")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help=f"default 2000; --quick 400; with --before {PROCESSES}; {QUICK_PROCESSES}",
+    )
     parser.add_argument(
         "--slices",
         type=int,
         help=f"rounds of the throughput, default {throughput.ROUNDS};"
         f" --quick {throughput.QUICK_ROUNDS}",
     )
+    before.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> Iterator[Table]:
+    if args.before is not None:
+        title = "Idle: an exchange without callbacks, now and before"
+        rounds = args.rounds or (QUICK_PROCESSES if args.quick else PROCESSES)
+        workers = functools.partial(before.workers, "idle")
+        not_ours = [name for name in CONTENDERS if name != OURS]
+        comparison = before.Comparison(title, "idle", workers, rounds, not_ours=not_ours)
+        yield from before.run(comparison, args)
+        return
     rounds = args.rounds or (400 if args.quick else 2000)
     times = asyncio.run(measure(rounds))
     yield _table(times, args.seed)
     yield from throughput.run(args)
+
+
+async def sample() -> dict[str, float]:
+    """For ``--before``: nanoseconds per exchange."""
+    times = await measure(IN_TURN, warm_up=0)
+    return {name: median(samples) for name, samples in times.items()}
 
 
 SCOPE: Scope = {
@@ -84,14 +107,14 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
 CONTENDERS: dict[str, App] = {
     "bare app": bare,
     "do-nothing wrapper": do_nothing(bare),
-    "async_after": AfterResponseMiddleware(bare),
+    OURS: AfterResponseMiddleware(bare),
 }
 
 
-async def measure(rounds: int) -> dict[str, list[float]]:
+async def measure(rounds: int, *, warm_up: int = 20) -> dict[str, list[float]]:
     """Nanoseconds per exchange, per contender and round."""
     times: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for number in range(-20, rounds):  # the first ones are warm-up
+    for number in range(-warm_up, rounds):
         # Each comes first, in the middle and last equally often.
         names = list(CONTENDERS)
         shift = number % len(names)
@@ -124,7 +147,7 @@ def _table(times: dict[str, list[float]], seed: int) -> Table:
     for name, samples in times.items():
         ratio = ratios(samples, base, seed)
         taken = estimate(samples, seed)
-        is_ours = name == "async_after"
+        is_ours = name == OURS
         figures.append(Figure(f"idle/{name}/per exchange", "ns", taken))
         if is_ours:
             figures.append(Figure(f"idle/{name}/x do-nothing", "x", ratio, aim=AIM))
@@ -139,7 +162,7 @@ def _table(times: dict[str, list[float]], seed: int) -> Table:
     notes = [
         f"{len(base)} interleaved rounds of {EXCHANGES} exchanges each; [...] is the 95 % interval"
         " of the median.",
-        f"Over the bare app: async_after {_over(times, 'async_after')} ns, the do-nothing wrapper"
+        f"Over the bare app: async_after {_over(times, OURS)} ns, the do-nothing wrapper"
         f" {_over(times, 'do-nothing wrapper')} ns.",
     ]
     columns = ("", "ns per exchange", "x do-nothing", "aim")

@@ -6,21 +6,19 @@ HTTP/2 the next stream), and EOF with "Connection: close". Without options:
 what the aim is judged on. ``--more`` adds other servers, protocols, callbacks
 and shapes of the response, with fewer pairs. ``--wsgi``: under WSGI servers, in
 the lane that is the default there, or in another one. ``--validate``: is the
-client right? Against wrk and httpx, and with known delays.
+client right? Against wrk and httpx, and with known delays. ``--before``: is any of it
+later than with the package of another checkout?
 """
 
 import argparse
-import contextlib
-import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from . import latency_validate, servers, wsgi_latency
-from .asgi_servers import DATABASE, JUDGED, SERVERS
-from .latency_measure import Http1, Http2, Samples, Shape, measure
+from . import latency_before, latency_validate, servers, wsgi_latency
+from .asgi_servers import JUDGED, SERVERS
+from .latency_measure import Samples, Shape, measure
+from .latency_server import client_of, label
 from .latency_table import CONTROL, ROWS, table
 from .progress import tracking
 from .report import Table
@@ -64,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=servers.can_pin(),
         help="a core each for client and server (default where there are two)",
     )
+    latency_before.add_arguments(parser)
     wsgi_latency.add_arguments(parser)
 
 
@@ -72,7 +71,9 @@ def run(args: argparse.Namespace) -> Iterator[Table]:
     for name in args.server or ():
         if name not in known:
             sys.exit(f"--server {name}: there are {', '.join(known)}")
-    if args.validate:
+    if args.before is not None:
+        yield from latency_before.run(args)
+    elif args.validate:
         yield from latency_validate.run(args)
     elif args.wsgi:
         yield from wsgi_latency.run(args)
@@ -117,19 +118,12 @@ def _more(pairs: int) -> Iterator[Part]:
 
 def _part(part: Part, args: argparse.Namespace) -> Iterator[Table]:
     """One table, also of what has been measured when Ctrl-C comes."""
-    server = SERVERS[part.server].at(part.server, f"bench.apps:{args.app}_app")
     kinds = "" if tuple(part.kinds) == SLEEPS else f", {' and '.join(part.kinds)}"
-    app = "" if args.app == "django" else ", bare app"
-    name = f"{server.name}{app}{part.shape.name}{kinds}"
+    name = f"{label(part.server, args.app, part.shape)}{kinds}"
     title = f"{name}: what a callback adds"
     samples: Samples = {}
     try:
-        with (
-            _database() as path,
-            servers.running(server, pin=args.pin, environment={DATABASE: str(path)}) as port,
-            contextlib.closing(_client(part.server, port)) as client,
-            tracking(name, part.pairs) as done,
-        ):
+        with client_of(part.server, args) as client, tracking(name, part.pairs) as done:
             rows = (CONTROL, *part.kinds)
             callbacks = measure(client, part.shape, part.pairs, samples, rows, done)
     except (KeyboardInterrupt, SystemExit):
@@ -137,18 +131,3 @@ def _part(part: Part, args: argparse.Namespace) -> Iterator[Table]:
             yield table(title, name, samples, None, args.seed)
         raise
     yield table(title, name, samples, callbacks, args.seed)
-
-
-def _client(server: str, port: int) -> Http1 | Http2:
-    return Http2(port) if SERVERS[server].is_http2 else Http1(port)
-
-
-@contextlib.contextmanager
-def _database() -> Iterator[Path]:
-    """A SQLite file for the app, with the table that callbacks write to."""
-    with tempfile.TemporaryDirectory(prefix="async-after-latency-") as directory:
-        path = Path(directory) / "written.sqlite3"
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE written (at REAL)")
-        yield path

@@ -114,11 +114,11 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def commit() -> str:
+def commit(directory: Path = Path(__file__).parent) -> str:
     command = ["git", "describe", "--always", "--dirty"]
     try:
         described = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            command, cwd=directory, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):  # no git, or no repository
         return "unknown"

@@ -6,11 +6,7 @@ process, without sockets; each large measurement in a process of its own.
 """
 
 import argparse
-import contextlib
-import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +17,8 @@ from .progress import Advance, tracking
 from .report import Table, interval, verdict
 from .results import Figure, count
 from .scale_worker import SHAPES, WEIGHED, Found
-from .signals import signals_deferred
 from .stats import RESAMPLES, Estimate
+from .workers import started
 
 KINDS = ("async", "sync")
 SIZES = tuple(10**power for power in range(7))
@@ -33,7 +29,6 @@ STEADY = 1_000
 the same for all of them is shared by more and more."""
 AIM = 2.0
 """What grows with the logarithm is far below, and what is quadratic is 10."""
-_TIMEOUT = 600.0
 
 Cell = tuple[str, str, int]
 """Shape, kind, size."""
@@ -130,33 +125,9 @@ def free_memory() -> float:
 
 
 def measured(shape: str, kind: str, sizes: Sequence[int]) -> list[Found]:
-    """In a process of its own, which ends with this one's interest in it."""
-    command = [sys.executable, "-m", "bench.scale_worker", shape, kind, *map(str, sizes)]
-    with contextlib.ExitStack() as stack:
-        with signals_deferred():
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                # Ctrl-C must reach this process alone, which ends the other.
-                start_new_session=True,
-                cwd=Path(__file__).parents[1],
-            )
-            stack.callback(_end, process)
-        told, complaints = process.communicate(timeout=_TIMEOUT)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command[2:])} failed:\n{complaints}")
-    return [Found(**each) for each in json.loads(told)]
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdout, process.stderr):
-        assert pipe is not None
-        pipe.close()
+    """In a process of its own."""
+    with started("bench.scale_worker", shape, kind, *map(str, sizes)) as worker:
+        return [Found(**each) for each in worker.told()]
 
 
 def mean(samples: Sequence[float], seed: int) -> Estimate:

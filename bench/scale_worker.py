@@ -22,10 +22,8 @@ import django
 from django.conf import settings
 
 from async_after import after_response, get_runner
-from async_after._core.exchange import Exchange, current_exchange
-from async_after._core.runner import LoopDispatcher
 
-from .idle import HEADERS
+from .exchanges import complete_exchange, current_exchange
 
 SHAPES = ("one exchange", "waiting", "exchanges")
 CHUNKS = 10
@@ -126,7 +124,7 @@ class Measurement:
         self._size = size
         self._work = Work()
         self._function = self._work.function(kind)
-        self._dispatcher: LoopDispatcher = get_runner().dispatcher(asyncio.get_running_loop())
+        self._dispatcher = get_runner().dispatcher(asyncio.get_running_loop())
         self._once = {
             "one exchange": self._one_exchange,
             "exchanges": self._exchanges,
@@ -154,7 +152,7 @@ class Measurement:
     async def _one_exchange(self) -> None:
         """All callbacks are of the same exchange."""
         before = rss()
-        exchange = self._exchange()
+        exchange = complete_exchange(self._dispatcher)
         current_exchange.set(exchange)
         for count in self._chunks():
             for _ in range(count):
@@ -176,7 +174,7 @@ class Measurement:
     async def _waiting(self) -> None:
         """Each has an exchange, and all wait for the runner's only slot."""
         held = threading.Event()
-        current_exchange.set(exchange := self._exchange())
+        current_exchange.set(exchange := complete_exchange(self._dispatcher))
         blocker = after_response(_blocked, held)
         self._end(exchange)
         before = rss()
@@ -189,19 +187,12 @@ class Measurement:
 
     # What they have in common.
 
-    def _exchange(self) -> Exchange:
-        """One whose response is complete."""
-        exchange = Exchange(self._dispatcher, "GET", "/orders/1042/")
-        exchange.start(200, HEADERS)
-        exchange.body(13, completes=True)
-        return exchange
-
-    def _end(self, exchange: Exchange) -> None:
+    def _end(self, exchange: Any) -> None:
         exchange.end()
         self._dispatcher.dispatch(exchange)
 
     def _register_and_end(self) -> None:
-        exchange = self._exchange()
+        exchange = complete_exchange(self._dispatcher)
         current_exchange.set(exchange)
         after_response(self._function)
         self._end(exchange)

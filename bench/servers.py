@@ -1,6 +1,7 @@
 """Starting a server as a subprocess on a free port, and ending it whatever happens."""
 
 import contextlib
+import functools
 import os
 import random
 import re
@@ -13,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from .signals import signals_deferred
@@ -56,23 +58,32 @@ class Started:
 
 @contextlib.contextmanager
 def running(
-    server: Server, *, pin: bool = False, environment: Mapping[str, str] | None = None
+    server: Server,
+    *,
+    pin: bool = False,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> Iterator[int]:
     """The port of ``server`` while it runs. Errors in its log raise at the end.
 
     ``pin``: it gets a core of its own, and this process another.
     """
-    with started(server, pin=pin, environment=environment) as it:
+    with started(server, pin=pin, environment=environment, directory=directory) as it:
         yield it.port
     it.log.refuse_errors()
 
 
 @contextlib.contextmanager
 def started(
-    server: Server, *, pin: bool = False, environment: Mapping[str, str] | None = None
+    server: Server,
+    *,
+    pin: bool = False,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> Iterator[Started]:
-    """The same, whatever its log says. It gets these environment variables more."""
-    cores = sorted(os.sched_getaffinity(0)) if pin else []
+    """The same, whatever its log says. It gets these environment variables more, and
+    imports from ``directory`` first."""
+    cores = _cores() if pin else []
     if pin and len(cores) < 2:
         sys.exit("pinning needs two cores")
     try:
@@ -89,6 +100,7 @@ def started(
                     text=True,
                     start_new_session=True,
                     env={**os.environ, **(environment or {})},
+                    cwd=directory,
                 )
                 stack.callback(_end, process)
             if pin:
@@ -103,7 +115,13 @@ def started(
 
 
 def can_pin() -> bool:
-    return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+    return hasattr(os, "sched_getaffinity") and len(_cores()) > 1
+
+
+@functools.cache
+def _cores() -> Sequence[int]:
+    """Of this process before it was pinned: there may be several servers."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def free_port() -> int:

@@ -17,11 +17,13 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
 
 
-def run_bench(*arguments: str | Path, timeout: float) -> "subprocess.CompletedProcess[str]":
-    """Without a terminal, to its end."""
+def run_bench(
+    *arguments: str | Path, timeout: float, directory: Path = ROOT
+) -> "subprocess.CompletedProcess[str]":
+    """Without a terminal, to its end. ``directory``: a checkout."""
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
-        cwd=ROOT,
+        cwd=directory,
         capture_output=True,
         text=True,
         timeout=timeout,
