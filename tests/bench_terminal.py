@@ -13,12 +13,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .processes import refuse_in_process
+
 ROOT = Path(__file__).parents[1]
 DEADLINE = 30.0
 
 
 def run_bench(*arguments: str | Path, timeout: float) -> "subprocess.CompletedProcess[str]":
     """Without a terminal, to its end."""
+    refuse_in_process(f"bench {arguments[0]}")
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
@@ -58,6 +61,7 @@ class Command:
 
 @contextmanager
 def on_a_terminal(*arguments: str | Path) -> Iterator[Command]:
+    refuse_in_process(f"bench {arguments[0]}")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", *arguments],
