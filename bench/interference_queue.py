@@ -13,6 +13,7 @@ from . import interference_work as work
 
 if not settings.configured:  # in the worker
     work.configure(__name__)
+urlpatterns: list[object] = []  # Celery runs Django's checks, which ask for them
 app = Celery("interference", broker=os.environ[work.BROKER])
 tasks = {
     kind: app.task(function, name=kind, ignore_result=True)

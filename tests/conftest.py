@@ -1,18 +1,26 @@
-"""The tables of the server matrices, at the end of the run that filled them."""
+"""What the first hour runs, and the tables of the server matrices at the end of a run."""
 
 from pathlib import Path
 
 import pytest
 
+from . import selection
 from .servers.report import ASGI, Table, results_of
 from .wsgi.matrix import WSGI
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "matrix(column): a column of a server matrix (matrix.py)")
+    selection.register(config)
+
+
+@pytest.fixture(scope="session")
+def server_processes() -> None:
+    """Who starts a server process asks for this (``processes.py``)."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    selection.add_option(parser)
     parser.addoption(
         "--matrix-markdown",
         metavar="PATH",
@@ -23,7 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """What holds on which server."""
+    """What holds on which server. The first hour asks too few of them too little."""
+    if selection.is_first_hour(config):
+        return
     reports = [report for found in terminalreporter.stats.values() for report in found]
     written = []
     for matrix in (ASGI, WSGI):

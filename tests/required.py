@@ -1,4 +1,4 @@
-"""Tests that take minutes, and run where ``ASYNC_AFTER_REQUIRE`` names them."""
+"""What may not be missing on this machine, and tests that take minutes."""
 
 import os
 from collections.abc import Callable
@@ -8,11 +8,15 @@ import pytest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-IS_SOAK_REQUIRED = "soak" in os.environ.get("ASYNC_AFTER_REQUIRE", "").replace(",", " ").split()
+REQUIRED = "ASYNC_AFTER_REQUIRE"
+"""Environment variable: names of what may not be missing, so that no test is skipped for it."""
+
+
+def is_required(name: str) -> bool:
+    return name in os.environ.get(REQUIRED, "").replace(",", " ").split()
 
 
 def soak(test: F) -> F:
     """It loads servers for a while."""
-    skip = pytest.mark.skipif(not IS_SOAK_REQUIRED, reason='slow: ASYNC_AFTER_REQUIRE="soak"')
-    marked: F = skip(pytest.mark.soak(test))
+    marked: F = pytest.mark.usefixtures("server_processes")(pytest.mark.soak(test))
     return marked

@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..processes import refuse_in_process
+
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
 
@@ -21,6 +23,7 @@ def run_bench(
     *arguments: str | Path, timeout: float, directory: Path = ROOT
 ) -> "subprocess.CompletedProcess[str]":
     """Without a terminal, to its end. ``directory``: a checkout."""
+    refuse_in_process(f"bench {arguments[0]}")
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=directory,
@@ -60,6 +63,7 @@ class Command:
 
 @contextmanager
 def on_a_terminal(*arguments: str | Path) -> Iterator[Command]:
+    refuse_in_process(f"bench {arguments[0]}")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", *arguments],

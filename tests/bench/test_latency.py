@@ -80,6 +80,7 @@ def test_a_server(lane: str, waits: bool) -> None:
             assert ("WAITS" in line) is waits, ended.stdout
 
 
+@pytest.mark.usefixtures("server_processes")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_and_keeps_what_was_measured(
     number: signal.Signals, tmp_path: Path

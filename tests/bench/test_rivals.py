@@ -76,6 +76,7 @@ def test_what_cannot_be_had_is_said() -> None:
     assert way.why_left_out() == "no-such-package is not installed"
 
 
+@pytest.mark.usefixtures("server_processes")
 def test_the_loss_table_holds_us_to_none() -> None:
     parser = argparse.ArgumentParser()
     rivals.add_arguments(parser)

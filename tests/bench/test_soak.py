@@ -14,12 +14,14 @@ from async_after import CallbackState, exchange_scope
 from bench.soak import census
 from bench.soak.ledger import Ledger, Note, counted
 
+from ..processes import refuse_in_process
 from ..required import soak
 
 ROOT = Path(__file__).parents[2]
 
 
 def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    refuse_in_process(f"bench {arguments[0]}")
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
@@ -93,6 +95,7 @@ class Ours:
 Ours.__module__ = "async_after.somewhere"
 
 
+@pytest.mark.exhaustive
 def test_the_census_finds_cycles_of_ours_only() -> None:
     census.watch()
     try:
@@ -108,6 +111,7 @@ def test_the_census_finds_cycles_of_ours_only() -> None:
     assert gc.isenabled()
 
 
+@pytest.mark.exhaustive
 async def test_the_census_counts_threads_tasks_and_files() -> None:
     before = census.take()
     waiting = asyncio.create_task(asyncio.Event().wait())

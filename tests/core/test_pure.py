@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import async_after
+
+from ..servers.launch import WRAPPER, WSGI
 
 ROOT = Path(async_after.__file__).parent.parent
 
@@ -43,6 +47,51 @@ def test_pure_core_at_work() -> None:
         "late = after_response.using(request={'async_after.exchange': exchange})(int)\n"
         "assert exchange.idle_latch().wait_in_thread(10)\n"
         "assert late.result() == 0\n"
+        "print(*sorted(n for n in sys.modules if n.partition('.')[0] == 'django'))"
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, [], "")
+
+
+ASGI = """
+from async_after.asgi import AfterResponseMiddleware
+import asyncio
+async def app(scope, receive, send):
+    registered.append(after_response(int))
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+async def main():
+    async def send(message): pass
+    scope = {"type": "http", "method": "GET", "path": "/"}
+    await AfterResponseMiddleware(app, hold=False)(scope, None, send)
+    await get_runner().drain(10)
+asyncio.run(main())
+"""
+UNDER_WSGI = """
+from async_after.wsgi import AfterResponseMiddleware
+def app(environ, start_response):
+    registered.append(after_response(int))
+    start_response("200 OK", [])
+    return [b""]
+environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+body = AfterResponseMiddleware(app, lane="inline")(environ, lambda status, headers: None)
+body.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "served",
+    [
+        pytest.param(ASGI, id="ASGI", marks=pytest.mark.promise("pure_core", way=WRAPPER)),
+        pytest.param(UNDER_WSGI, id="WSGI", marks=pytest.mark.promise("pure_core", way=WSGI)),
+    ],
+)
+def test_pure_core_behind_a_wrapper(served: str) -> None:
+    done = run(
+        "import sys\n"
+        "from async_after import after_response, get_runner\n"
+        "registered = []\n"
+        f"{served}\n"
+        "assert registered[0].result() == 0\n"
         "print(*sorted(n for n in sys.modules if n.partition('.')[0] == 'django'))"
     )
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, [], "")

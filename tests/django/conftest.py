@@ -8,6 +8,8 @@ import django
 import pytest
 from django.test.utils import setup_databases, setup_test_environment, teardown_databases
 
+from tests.required import is_required
+
 from . import postgresql
 from .dbserver import Site, Sites
 
@@ -34,7 +36,7 @@ def fresh_views() -> None:
 
 
 @pytest.fixture(scope="session")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+def sites(tmp_path_factory: pytest.TempPathFactory, server_processes: None) -> Iterator[Sites]:
     """Processes that serve a site, and the PostgreSQL of those that want one."""
     with ExitStack() as stack:
         sites = Sites(tmp_path_factory.mktemp("sites"), lambda: _start_postgresql(stack))
@@ -52,9 +54,10 @@ def site(request: pytest.FixtureRequest, sites: Sites) -> Site:
 
 
 def _start_postgresql(stack: ExitStack) -> postgresql.PostgreSQL:
-    if not postgresql.is_required():
-        pytest.skip(f"takes minutes: {postgresql.REQUIRED}=postgresql")
     programs = postgresql.find_programs()
     if programs is None:
-        pytest.fail("no PostgreSQL: neither on the path nor below /usr/lib/postgresql")
+        missing = "no PostgreSQL: neither on the path nor below /usr/lib/postgresql"
+        if is_required("postgresql"):
+            pytest.fail(missing)
+        pytest.skip(missing)
     return stack.enter_context(postgresql.running(programs))

@@ -17,6 +17,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.processes import refuse_in_process
+from tests.servers.launch import way_through
+
 from .postgresql import PostgreSQL
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +55,10 @@ class Config:
     """Whether there is a second database, "other"."""
     number: int = 0
     """Other than 0: a process that no other test uses, and that may end."""
+
+    @property
+    def way(self) -> str:
+        return way_through(self.server, is_wrapped=self.is_wrapped)
 
     def __str__(self) -> str:
         parts = [self.vendor, "pool" if self.pool else str(self.max_age)]
@@ -132,6 +139,7 @@ class Site:
 
     def __init__(self, config: Config, directory: Path, server: PostgreSQL | None) -> None:
         self.config = config
+        refuse_in_process(f"the site {config}")
         number = next(self._numbers)
         self._log = directory / f"{number}-{config}.stderr"
         self._idents = count(1)

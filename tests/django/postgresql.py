@@ -20,16 +20,12 @@ from typing import Any
 
 import psycopg
 
+from tests.processes import refuse_in_process
+
 DEADLINE = 30.0
 """Seconds after which starting or ending it has failed; it takes half a second."""
-REQUIRED = "ASYNC_AFTER_REQUIRE"
-"""Environment variable: names of what may not be missing, so that no test is skipped for it."""
 _USER = "postgres"
 _WORKING_DIRECTORIES = (tempfile.gettempdir(), "/tmp", "/var/tmp")
-
-
-def is_required() -> bool:
-    return "postgresql" in os.environ.get(REQUIRED, "").replace(",", " ").split()
 
 
 def find_programs() -> Path | None:
@@ -103,6 +99,7 @@ class PostgreSQL:
 @contextmanager
 def running(programs: Path) -> Iterator[PostgreSQL]:
     """Make a cluster and serve it; nothing of it is left afterwards."""
+    refuse_in_process("PostgreSQL")
     owner = _owner()
     directory = Path(tempfile.mkdtemp(prefix="async-after-", dir=_reachable(owner)))
     try:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.wsgi.matrix import is_required, why_missing
+from tests.required import is_required
+from tests.wsgi.matrix import why_missing
 
 NO_ISSUES = "System check identified no issues (0 silenced)."
 MIDDLEWARE = "async_after.django.AfterResponseMiddleware"
+
+pytestmark = pytest.mark.exhaustive  # each starts ``manage.py`` in a process of its own
 
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -194,6 +197,8 @@ raise SystemExit
 """
 
 
+@pytest.mark.uwsgi
+@pytest.mark.usefixtures("server_processes")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [([], ["async_after.W004"]), (["--enable-threads"], []), (["--threads", "2"], [])],

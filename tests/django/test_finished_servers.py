@@ -41,7 +41,9 @@ GUNICORN = [("gunicorn-gthread", "wrapped"), ("gunicorn-gthread", "alone")]
 
 @pytest.fixture(scope="module", params=[*UVICORN, *GUNICORN], ids="-".join)
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    server_processes: None,
 ) -> Iterator[Server]:
     name, mode = request.param
     module = "asgi" if name == "uvicorn" else "wsgi"

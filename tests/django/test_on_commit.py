@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from . import postgresql
 from .dbserver import POSTGRESQL, SQLITE, Ended, Site, with_sites
 
 WSGI = replace(POSTGRESQL, server="waitress")
@@ -24,9 +23,6 @@ SITES = [
         INLINE,
     )
 ]
-if not postgresql.is_required():
-    # The plain test run has six minutes for everything.
-    del SITES[1:3]
 ON_POSTGRESQL = [site for site in SITES if site.vendor == "postgresql"]
 ATOMIC = [
     replace(site, is_atomic=True) for site in (SQLITE, POSTGRESQL, POSTGRESQL.alone(), WSGI, INLINE)

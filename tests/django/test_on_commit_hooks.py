@@ -11,6 +11,8 @@ import pytest
 from tests.core import scripts
 from tests.core.scripts import ROOT, TOO_LONG, Done
 
+pytestmark = pytest.mark.exhaustive  # each sets Django up in a process of its own
+
 DJANGO = """
 import faulthandler, weakref
 faulthandler.dump_traceback_later(10, exit=True)  # a deadlock

@@ -9,7 +9,9 @@ from .setups import NAME, SETUPS, Site
 
 @pytest.fixture(scope="module", params=SETUPS, ids=str)
 def site(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    server_processes: None,
 ) -> Iterator[Site]:
     """The project, served in each of the set-ups in turn."""
     directory = tmp_path_factory.mktemp("everywhere")

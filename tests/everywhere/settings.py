@@ -2,7 +2,7 @@
 
 import os
 
-from .setups import DATABASE, VARIABLE
+from .setups import DATABASE, LIMIT, PENDING_LIMIT, VARIABLE
 
 IS_WRAPPED = {"wrapped": True, "middleware": False}[os.environ[VARIABLE]]
 
@@ -29,3 +29,4 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ASYNC_AFTER = {"LIMIT": LIMIT, "PENDING_LIMIT": PENDING_LIMIT, "OVERFLOW": "drop"}

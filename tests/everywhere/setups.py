@@ -12,15 +12,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.processes import refuse_in_process
 from tests.servers.client import DEADLINE
 from tests.servers.harness import ROOT, Server, wait_until
-from tests.servers.launch import Config
+from tests.servers.launch import Config, way_through
 
 VARIABLE = "ASYNC_AFTER_EVERYWHERE"
 """``wrapped``: asgi.py or wsgi.py wrap the application. ``middleware``: the
 Django middleware alone."""
 DATABASE = "ASYNC_AFTER_EVERYWHERE_DATABASE"
 NAME = "database.sqlite3"
+LIMIT, PENDING_LIMIT = 4, 16
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,17 @@ class Setup:
         return not self.is_client
 
     @property
+    def has_limit(self) -> bool:
+        """Callbacks of a test client run inline: nobody bounds them, and nobody drops one."""
+        return not self.is_client
+
+    @property
     def is_client(self) -> bool:
         return self.server.endswith("Client")
+
+    @property
+    def way(self) -> str:
+        return way_through(self.server, is_wrapped=self.is_wrapped)
 
     def __str__(self) -> str:
         return f"{self.server}-{'wrapped' if self.is_wrapped else 'middleware'}"
@@ -116,6 +127,7 @@ class _Clients:
     """See ``clients.py``."""
 
     def __init__(self, kind: str, directory: Path, env: Mapping[str, str]) -> None:
+        refuse_in_process(f"a process of {kind} clients")
         self._arguments = [sys.executable, "-X", "faulthandler", "-m", "tests.everywhere.clients"]
         self._arguments.append(kind)
         self._env = {**os.environ, "PYTHONDEVMODE": "", **env}

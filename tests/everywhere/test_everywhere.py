@@ -16,6 +16,8 @@ from tests.servers.harness import wait_until
 
 from .setups import Site, Visit
 
+pytestmark = pytest.mark.first_hour
+
 BODY = "Après la réponse.\n".encode()
 FILE = b"0123456789abcdef" * 20_000
 STREAM = b"one two three"
@@ -66,6 +68,7 @@ def test_head(site: Site, kind: str) -> None:
     assert outcome_of(visit)["method"] == "HEAD"
 
 
+@pytest.mark.promise("outside_in", "never_before")
 @KINDS
 @pytest.mark.parametrize("view", ["streams", "astreams"])
 def test_a_stream_registers(site: Site, kind: str, view: str) -> None:
@@ -142,6 +145,7 @@ def test_when(site: Site, kind: str, status: str, ran: list[str]) -> None:
     assert visit.states == ["SUCCEEDED" if name in ran else "SKIPPED" for name in names]
 
 
+@pytest.mark.promise("in_order")
 @KINDS
 def test_in_order(site: Site, kind: str) -> None:
     visit = site.visit(f"{kind}/keeps_order", callbacks=8)
@@ -185,6 +189,7 @@ def test_a_concurrent_one_holds_nobody_up(site: Site, kind: str) -> None:
 # States.
 
 
+@pytest.mark.promise("once_or_accounted")
 @KINDS
 def test_states(site: Site, kind: str) -> None:
     visit = site.visit(f"{kind}/ends_in_all_ways", callbacks=8)
@@ -210,6 +215,7 @@ def test_states(site: Site, kind: str) -> None:
     assert results == ["result", None, "aresult", None, None, None, None, "last"]
 
 
+@pytest.mark.promise("isolated")
 @KINDS
 def test_failures_are_logged(site: Site, kind: str) -> None:
     """With callback, method, path, status and traceback; those behind them ran."""
@@ -231,6 +237,7 @@ def test_failures_are_logged(site: Site, kind: str) -> None:
 # Context.
 
 
+@pytest.mark.promise("context_kept")
 @KINDS
 def test_translation_override_holds(site: Site, kind: str) -> None:
     """Around a registration, in a sync and an async callback, in every set-up."""
@@ -239,6 +246,7 @@ def test_translation_override_holds(site: Site, kind: str) -> None:
     assert visit.notes == [["fr", "lundi", "not set"]] * 2 + [["es", "lunes", "not set"]] * 2
 
 
+@pytest.mark.promise("context_kept")
 @KINDS
 def test_context_variables(site: Site, kind: str) -> None:
     visit = site.visit(f"{kind}/sets_variable", callbacks=4)
@@ -266,6 +274,7 @@ def _open_connections(process: int, database: Path) -> int:
     return found
 
 
+@pytest.mark.promise("no_leaks")
 @KINDS
 def test_the_database(site: Site, kind: str) -> None:
     """A plain function uses the ORM, a coroutine function the async ORM; no
@@ -301,6 +310,7 @@ def test_a_scope_inside_a_view(site: Site, kind: str) -> None:
     ]
 
 
+@pytest.mark.promise("late")
 @KINDS
 def test_a_thread_registers_late(site: Site, kind: str) -> None:
     visit = site.visit(f"{kind}/is_late", callbacks=3)
@@ -308,6 +318,7 @@ def test_a_thread_registers_late(site: Site, kind: str) -> None:
     assert visit.states == ["SUCCEEDED"] * 3
 
 
+@pytest.mark.promise("late")
 @KINDS
 def test_registering_for_a_request_that_is_over(site: Site, kind: str) -> None:
     """Nothing is silently dropped: it runs at once, with the outcome of that request."""

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from . import responses, views  # noqa: F401  fill SERVED
+from . import promises, responses, views  # noqa: F401  fill SERVED
 from .serving import SERVED, told
 
 urlpatterns = [path("told/<ident>", told)]

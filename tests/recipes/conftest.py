@@ -26,7 +26,7 @@ SERVERS = ["uvicorn", "gunicorn-gthread"]
 
 
 @pytest.fixture(scope="session")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+def sites(tmp_path_factory: pytest.TempPathFactory, server_processes: None) -> Iterator[Sites]:
     with ExitStack() as stack:
         yield Sites(tmp_path_factory.mktemp("recipes"), stack)
 

@@ -10,7 +10,7 @@ from .report import ASGI, note
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, server_processes: None) -> Iterator[Servers]:
     servers = Servers(tmp_path_factory.mktemp("servers"))
     yield servers
     servers.stop()
@@ -32,7 +32,9 @@ def server(servers: Servers, config: Config) -> Iterator[Server]:
 
 
 @pytest.fixture
-def own_server(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def own_server(
+    config: Config, tmp_path_factory: pytest.TempPathFactory, server_processes: None
+) -> Iterator[Server]:
     """A server that the test may end."""
     server = Server(config, tmp_path_factory.mktemp("server"))
     try:
@@ -44,7 +46,9 @@ def own_server(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def endings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    server_processes: None,
 ) -> Iterator[Endings]:
     """The scenarios of the module's selected tests, which all start here."""
     scenarios = wanted(request.session.items, request.module)

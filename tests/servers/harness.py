@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ..processes import refuse_in_process
 from . import gates
 from .client import DEADLINE, Client, Response
 from .events import VARIABLE, EventLog
@@ -36,6 +37,7 @@ class Server:
     _numbers = count(1)
 
     def __init__(self, config: Config, directory: Path) -> None:
+        refuse_in_process(f"the server {config}")
         self.config = config
         name = f"{next(self._numbers)}-{re.sub('[^a-z0-9.-]', '-', str(config))[:100]}"
         self._events_path = directory / f"{name}.events"

@@ -17,6 +17,10 @@ ALONE = "tests.servers.site.alone:application"
 BARE = "tests.servers.bare:application"
 SPEAKING = "tests.servers.bare:speaking"
 
+WRAPPER, MIDDLEWARE, WSGI = "wrapper", "middleware alone", "WSGI"
+WAYS = (WRAPPER, MIDDLEWARE, WSGI)
+"""The ways in: the ASGI wrapper; the Django middleware alone, under ASGI; either under WSGI."""
+
 SETTINGS_VARIABLE = "ASYNC_AFTER_TEST_SETTINGS"
 HOST = "127.0.0.1"
 
@@ -45,6 +49,10 @@ class Config:
     def on(self, app: str, **more: Any) -> "Config":
         """The same with another app."""
         return replace(self, app=app, **more)
+
+    @property
+    def way(self) -> str:
+        return way_through(self.server, is_wrapped=self.app != ALONE)
 
     def __str__(self) -> str:
         name = self.app.removeprefix("tests.servers.").removesuffix(":application")
@@ -133,7 +141,7 @@ SERVERS: Mapping[str, Command] = {
         port=r"Listening at: http://[\d.]+:(\d+)",
         without_lifespan=(" -k asgi ", " -k asgi --asgi-lifespan off "),
     ),
-    # WSGI.
+    # WSGI (all but ``ASGI_SERVERS``).
     "gunicorn-sync": Command(
         "gunicorn {app} -k sync -b {host}:{port} --no-control-socket",
         ready="Booting worker with pid",
@@ -198,6 +206,18 @@ SERVERS: Mapping[str, Command] = {
         port=None,
     ),
 }
+
+
+ASGI_SERVERS = ("uvicorn", "hypercorn", "daphne", "granian", "gunicorn-uvicorn", "gunicorn-asgi")
+
+
+def way_through(server: str, *, is_wrapped: bool) -> str:
+    """Through which a request comes in; ``""`` where none does (a test client)."""
+    if server not in SERVERS:
+        return ""
+    if server not in ASGI_SERVERS:
+        return WSGI
+    return WRAPPER if is_wrapped else MIDDLEWARE
 
 
 class Launch:

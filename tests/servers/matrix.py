@@ -87,6 +87,23 @@ def _rows() -> Iterable[Row]:
 ROWS = tuple(_rows())
 
 
+def one_row_per_server(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The first one of each."""
+    found = {row.config.server: row for row in reversed(rows)}
+    return (*reversed(found.values()),)
+
+
+def one_row_per_mode(server: str, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The first one of this server in each mode."""
+    found = {row.mode: row for row in reversed(rows) if row.config.server == server}
+    return (*reversed(found.values()),)
+
+
+EVERY_SERVER = one_row_per_server(ROWS)
+EVERY_MODE = one_row_per_mode("uvicorn", ROWS)
+"""For the first hour."""
+
+
 def rows(wanted: Callable[[Row], bool] = lambda row: True) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", [*filter(wanted, ROWS)], ids=str)
 

@@ -5,7 +5,7 @@ import pytest
 from .client import Client
 from .harness import Server, finish
 from .launch import BARE, Config
-from .matrix import EVERY_ROW, WRAPPED, Row, rows_with
+from .matrix import EVERY_MODE, EVERY_ROW, WRAPPED, Row, rows_with
 from .site.views import BODY
 
 VIEWS = pytest.mark.parametrize("view", ["async", "sync"])
@@ -16,6 +16,8 @@ def leave(client: Client, end: str) -> None:
     client.reset() if end == "RST" else client.close()
 
 
+@pytest.mark.promise("never_cancelled_by_the_client")
+@pytest.mark.first_hour(view="async", end="RST", row=EVERY_MODE)
 @EVERY_ROW
 @VIEWS
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import pytest
 
 from .harness import Server, finish
-from .matrix import EVERY_ROW, Row
+from .matrix import EVERY_MODE, EVERY_ROW, EVERY_SERVER, Row
 from .site.views import BODY, PART
 
 VIEWS = pytest.mark.parametrize("view", ["async", "sync"])
 
 
+@pytest.mark.promise("never_before")
+@pytest.mark.first_hour(view="async", framing="stream", row=(*EVERY_SERVER, *EVERY_MODE))
 @pytest.mark.matrix("order")
 @EVERY_ROW
 @VIEWS

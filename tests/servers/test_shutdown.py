@@ -8,7 +8,7 @@ the limits are too short for them, the process ends in time and names each.
 import pytest
 
 from .endings import Endings, Scenario, both, ctrl_c, each, nothing
-from .matrix import HELD, Row
+from .matrix import EVERY_MODE, HELD, Row
 
 PATIENT = ("daphne", "gunicorn-asgi")
 """Servers that cancel the ASGI coroutine some time after the response."""
@@ -28,6 +28,8 @@ def test_13_s_though_the_client_has_left(endings: Endings, row: Row, scenario: S
     endings[scenario].expect_all()
 
 
+@pytest.mark.promise("drained")
+@pytest.mark.first_hour(row=EVERY_MODE)
 @pytest.mark.matrix("SIGTERM")
 @each(lambda row: Scenario(row.config, both(50) if row.can("SIGTERM") else TOO_LONG))
 def test_sigterm(endings: Endings, row: Row, scenario: Scenario) -> None:

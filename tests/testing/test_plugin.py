@@ -88,6 +88,7 @@ async def test_async(capture_after_response):
     assert "3 passed" in project.run(tests), project.output
 
 
+@pytest.mark.exhaustive
 def test_suppress_after_response(project: Project) -> None:
     tests = """
 def test_plain(suppress_after_response):
@@ -141,6 +142,7 @@ def test_bad():
     assert "In callback test_it.fail of exchange_scope()." in project.output
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["asyncio", "anyio"])
 def test_raise_callback_errors_of_coroutines(project: Project, kind: str) -> None:
     """On the loop of the test, which stands still afterwards."""
@@ -165,6 +167,7 @@ class TestMethods:
     assert "In callback test_it.afail of GET /x (200)." in project.output
 
 
+@pytest.mark.exhaustive
 def test_raise_callback_errors_of_unittest(project: Project) -> None:
     tests = """
 import unittest
@@ -182,12 +185,14 @@ class Coroutines(unittest.IsolatedAsyncioTestCase):
     assert project.output.count("E       ValueError: the callback's") == 2
 
 
+@pytest.mark.exhaustive
 def test_it_is_off_where_it_is_not_wanted(project: Project) -> None:
     tests = "def test_it(suppress_after_response): pass"
     assert "1 error" in project.run(tests, "-p", "no:async_after"), project.output
     assert "fixture 'suppress_after_response' not found" in project.output
 
 
+@pytest.mark.exhaustive
 def test_it_loads_little(project: Project) -> None:
     """Neither Django nor the tools, until a test asks for them."""
     tests = """

@@ -10,7 +10,7 @@ from .matrix import WSGI, Row
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, server_processes: None) -> Iterator[Servers]:
     servers = Servers(tmp_path_factory.mktemp("wsgi"))
     yield servers
     servers.stop()
@@ -34,19 +34,14 @@ def server(servers: Servers, config: Config) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def endings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    server_processes: None,
 ) -> Iterator[Endings]:
     """The scenarios of the module's selected tests, which all start here."""
     scenarios = wanted(request.session.items, request.module)
     with Endings(tmp_path_factory.mktemp("wsgi-endings"), scenarios) as endings:
         yield endings
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for name in ("uwsgi", "mod_wsgi"):
-        config.addinivalue_line(
-            "markers", f"{name}: needs {name}, which Python alone cannot install"
-        )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ..required import is_required
 from ..servers import matrix
 from ..servers.launch import Config
 from ..servers.report import Matrix
@@ -53,9 +54,6 @@ COLUMNS: Mapping[str, str] = {
     "SIGTERM": "callbacks that run and wait at SIGTERM complete, with default settings",
 }
 
-REQUIRED = "ASYNC_AFTER_REQUIRE"
-"""Environment variable: names of what may not be missing, so that no test is skipped for it."""
-
 
 def why_missing(name: str) -> str | None:
     """Of the servers that need more than Python: why this one is not here."""
@@ -77,10 +75,6 @@ def _may_keep_rights() -> bool:
         return False
     tried = subprocess.run([setpriv, *KEEP_RIGHTS, "true"], capture_output=True, check=False)
     return tried.returncode == 0
-
-
-def is_required(name: str) -> bool:
-    return name in os.environ.get(REQUIRED, "").replace(",", " ").split()
 
 
 @dataclass(frozen=True)
@@ -160,6 +154,9 @@ def rows(wanted: Callable[[Row], bool] = lambda row: True) -> pytest.MarkDecorat
 
 
 EVERY_ROW = rows()
+EVERY_SERVER = matrix.one_row_per_server(ROWS)
+EVERY_MODE = matrix.one_row_per_mode("gunicorn-gthread", ROWS)
+"""For the first hour."""
 
 
 @dataclass(frozen=True)

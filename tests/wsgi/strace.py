@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import pytest
 
+from ..required import is_required
 from ..servers.client import DEADLINE
-from .matrix import is_required
 
 
 @contextmanager

@@ -16,13 +16,14 @@ from async_after import Callback, Runner, after_response
 from async_after._core.delivery import Delivery, probes
 from async_after.wsgi import AfterResponseMiddleware
 
+from ..required import is_required
 from ..servers import launch
 from ..servers.client import DEADLINE
 from ..servers.delivery.peer import Peer
 from ..servers.delivery.table import Line, lines_of, shown, table
 from ..servers.launch import Command, Config
 from .harness import Server
-from .matrix import is_required, why_missing
+from .matrix import why_missing
 
 APP = "tests.servers.delivery.wsgi:application"
 

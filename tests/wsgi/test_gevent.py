@@ -23,7 +23,9 @@ CONFIGS = [
     scope="module", params=CONFIGS, ids=["wrapped", "wrapped-inline", "alone", "alone-inline"]
 )
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    server_processes: None,
 ) -> Iterator[Server]:
     server = Server(request.param, tmp_path_factory.mktemp("gevent"))
     yield server
@@ -90,6 +92,7 @@ def test_order_and_more_of_them(server: Server) -> None:
     assert resolved["n"] > 0
 
 
+@pytest.mark.usefixtures("server_processes")
 @pytest.mark.parametrize("lane", ["threads", "inline"])
 def test_what_starts_in_the_native_thread_goes_home(
     lane: str, tmp_path_factory: pytest.TempPathFactory
@@ -128,6 +131,7 @@ def test_a_timeout(server: Server) -> None:
     )
 
 
+@pytest.mark.usefixtures("server_processes")
 @pytest.mark.parametrize("config", CONFIGS[:2], ids=["threads", "inline"])
 def test_sigterm(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What runs and what waits is drained at the worker's exit."""

@@ -7,7 +7,7 @@ import pytest
 
 from ..servers.harness import finish, wait_until
 from .harness import Server
-from .matrix import EVERY_ROW, Row, rows
+from .matrix import EVERY_MODE, EVERY_ROW, Row, rows
 from .site.content import BODY, FILE_SIZE, PART, file_path
 from .strace import traced
 
@@ -37,6 +37,8 @@ def test_a_client_that_leaves_in_mid_stream(row: Row, server: Server) -> None:
         assert outcome["body_bytes"] == parts * len(PART)
 
 
+@pytest.mark.promise("never_cancelled_by_the_client")
+@pytest.mark.first_hour(row=EVERY_MODE)
 @EVERY_ROW
 @pytest.mark.matrix("RST")
 def test_a_client_that_leaves_after_the_response(row: Row, server: Server) -> None:

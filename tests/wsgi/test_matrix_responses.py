@@ -7,10 +7,12 @@ from ..servers.harness import finish
 from ..servers.launch import Config
 from .client import Client
 from .harness import Server
-from .matrix import EVERY_ROW, ROWS, THREADS, Row, parameter, rows
+from .matrix import EVERY_MODE, EVERY_ROW, EVERY_SERVER, ROWS, THREADS, Row, parameter, rows
 from .site.content import BODY
 
 
+@pytest.mark.promise("never_before")
+@pytest.mark.first_hour(row=(*EVERY_SERVER, *EVERY_MODE))
 @EVERY_ROW
 @pytest.mark.matrix("order")
 def test_order(row: Row, server: Server) -> None:

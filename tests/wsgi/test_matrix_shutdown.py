@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from ..servers.endings import MAX_THREADS, Endings, Load, Scenario
-from .matrix import ROWS, THREADS, Row, parameter
+from .matrix import EVERY_MODE, ROWS, THREADS, Row, parameter
 
 
 def _scenario(row: Row) -> Scenario:
@@ -20,6 +20,8 @@ def _scenario(row: Row) -> Scenario:
     return Scenario(row.config, tuple(loads))
 
 
+@pytest.mark.promise("drained")
+@pytest.mark.first_hour(row=EVERY_MODE)
 @pytest.mark.parametrize(("row", "scenario"), [parameter(row, _scenario(row)) for row in ROWS])
 @pytest.mark.matrix("SIGTERM")
 def test_sigterm(row: Row, scenario: Scenario, endings: Endings) -> None:

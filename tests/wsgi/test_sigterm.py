@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ..processes import refuse_in_process
 from ..servers import gates
 from ..servers.client import DEADLINE, Client
 from ..servers.events import VARIABLE
@@ -22,6 +23,7 @@ class Served:
     """One process that serves ``drained.app``."""
 
     def __init__(self, directory: Path, server: str, drain: str | None, **env: str) -> None:
+        refuse_in_process(server)
         self._events = directory / "events"
         self._events.touch()
         self._log = directory / "log"
@@ -80,7 +82,7 @@ Serve = Callable[..., Served]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, server_processes: None) -> Iterator[Serve]:
     served: list[Served] = []
 
     def serve(server: str = "waitress", drain: str | None = "yes", **env: str) -> Served:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -209,6 +210,7 @@ class DormantMachine(RuleBasedStateMachine):
         self.it_keeps_what_is_needed()
 
 
+@pytest.mark.exhaustive
 def test_any_sequence() -> None:
     """Promises 1, 2 and 6; the same sequences in each run."""
     run_state_machine_as_test(

@@ -55,6 +55,7 @@ class Registering:
 
 
 @pytest.mark.usefixtures("frequent_switches")
+@pytest.mark.exhaustive  # 100,000 registrations
 def test_once_or_accounted(make_runner: MakeRunner) -> None:
     """100,000 registrations while exchanges end and queues run dry: none lost, none twice."""
     runner = make_runner()

@@ -184,6 +184,7 @@ say({c.state.name for c in callbacks}, len(callbacks))
     assert done.out == ["(0, 'True\\n')", "{'SUCCEEDED'} 11"]
 
 
+@pytest.mark.exhaustive
 def test_while_other_threads_hold_locks() -> None:
     """Forks at any moment, while threads register, finish and look.
 
