@@ -119,6 +119,7 @@ def test_a_package_from_elsewhere_is_not_measured(tmp_path: Path) -> None:
         before.refuse_another(str(ROOT / "async_after"), tmp_path)
 
 
+@pytest.mark.usefixtures("server_processes")
 @pytest.mark.parametrize(("command", "rows"), [(dispatch, 15), (idle, 3)])
 def test_both_packages_are_measured(command: ModuleType, rows: int, tmp_path: Path) -> None:
     table = compared(command, checkout(tmp_path / "other", {}))
@@ -128,6 +129,7 @@ def test_both_packages_are_measured(command: ModuleType, rows: int, tmp_path: Pa
         assert 0.1 < found.estimate.value < 10, found
 
 
+@pytest.mark.usefixtures("server_processes")
 def test_what_is_slower_in_idle_is_worse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = Path(async_after.asgi.__file__).relative_to(ROOT)
     slow = checkout(tmp_path / "slow", {str(wrapper): SLOW_WRAPPER})
@@ -136,6 +138,7 @@ def test_what_is_slower_in_idle_is_worse(tmp_path: Path, monkeypatch: pytest.Mon
     assert words(table) == {"bare app": "-", "do-nothing wrapper": "-", "async_after": WORSE}
 
 
+@pytest.mark.usefixtures("server_processes")
 def test_what_is_slower_in_dispatch_is_worse(tmp_path: Path) -> None:
     """By the command itself, run in the slower checkout."""
     slow = checkout(tmp_path / "slow", {"async_after/__init__.py": SLOW_REGISTRATION})
