@@ -102,6 +102,8 @@ CALLABLES: dict[str, tuple[Callable[[str], Any], Shape]] = {
 HERE, HERE_IN_LOOP = "this thread", "this loop"
 WORKER, BACKGROUND = "a worker of the runner's", "the background loop"
 SENSITIVE, OWN_LOOP = "the thread of thread-sensitive calls", "a loop made for it"
+ASGIREFS = f"{HERE_IN_LOOP} or {OWN_LOOP}"
+"""As asgiref will have it: the oldest makes a loop, the newest finds ours."""
 REFUSED = "refused"
 
 WHERE: dict[str, dict[Shape, str]] = {
@@ -138,7 +140,7 @@ WHERE: dict[str, dict[Shape, str]] = {
         "plain": SENSITIVE,
         "coroutine": HERE_IN_LOOP,
         "returns a coroutine": HERE_IN_LOOP,
-        "async_to_sync": HERE_IN_LOOP,
+        "async_to_sync": ASGIREFS,
         "sync_to_async": SENSITIVE,
     },
     "inline under WSGI": {
@@ -241,7 +243,7 @@ def test_each_kind_in_each_lane(kind: str, lane: str, make_runner: MakeRunner) -
         return
     value, thread, loop = callback.result()
     assert value == "passed"
-    assert place(thread, loop, test) == expected
+    assert place(thread, loop, test) in expected.split(" or ")
 
 
 def test_all_kinds_and_lanes_have_their_line() -> None:
