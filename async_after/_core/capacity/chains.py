@@ -35,7 +35,7 @@ class Starter(Protocol):
 class Chain:
     """The chain of an exchange's sequential callbacks."""
 
-    __slots__ = ("starter", "exchange")
+    __slots__ = ("exchange", "starter")
 
     def __init__(self, starter: Starter, exchange: Exchange) -> None:
         self.starter: Starter = starter
