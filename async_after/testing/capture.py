@@ -8,6 +8,7 @@ from typing import Any
 
 from .._core.exchange import Callback, Exchange, Options
 from .._core.registration import Held, test_hook
+from .._core.runner import InlineDispatcher, get_runner
 from .blocks import Block, raise_all
 from .execution import Execution, Registration
 
@@ -90,7 +91,7 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
         execution = self._execution(error)
         try:
             if execution is not None:
-                execution.run()
+                InlineDispatcher(get_runner()).run_all(execution.work())
         finally:
             self._close()
         if execution is not None:
@@ -108,7 +109,7 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
         execution = self._execution(error)
         try:
             if execution is not None:
-                await execution.arun()
+                await InlineDispatcher(get_runner()).arun_all(execution.work())
         finally:
             self._close()
         if execution is not None:

@@ -1,21 +1,19 @@
-"""Runs callbacks that a test has held back, where the test is.
+"""Which of the callbacks that a test has held back can start, and when.
 
-They start in the order of their registration, and those that they register
-are held back and run, too: also side by side, where they are concurrent, as
-one may wait for another.
+They start in the order of their registration, over all exchanges, and those that
+they register are held back and start, too: beside the others where they are
+concurrent, as one may wait for another.
 """
 
-import asyncio
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .._core.capacity import SingleChain
-from .._core.delivery import Delivery, Wait
+from .._core.capacity import Chain, SingleChain
+from .._core.delivery import Wait
 from .._core.exchange import Callback, CallbackState, Exchange, current_exchange
-from .._core.lanes import ThreadSensitivity
-from .._core.runner import DELIVERY_TIMEOUT, Dispatcher, InlineDispatcher, Runner, get_runner
+from .._core.runner import DELIVERY_TIMEOUT, Work
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before
@@ -52,131 +50,86 @@ _BAD = (CallbackState.FAILED, CallbackState.TIMED_OUT, CallbackState.DROPPED)
 
 
 class Execution:
-    """Runs what is, and what comes, in a list of held registrations."""
+    """Of what is, and what comes, in a list of held registrations."""
 
     def __init__(self, held: Sequence[Registration]) -> None:
         self._held = held
-        self._next = 0
-        self._looked = 0
+        self._claimed: set[Callback[Any]] = set()
+        self._turn: _Turn | None = None
+        """The last one of those that start one after another."""
         self._deadline = time.monotonic() + END_TIMEOUT
         self._surrounding = surrounding()
+        self._deliveries: dict[Callback[Any], Wait] = {}
         self._refused: dict[Callback[Any], RuntimeError] = {}
 
-    def run(self) -> None:
-        """In this thread; coroutine functions in a loop whose thread-sensitive
-        calls come back to it."""
-        for exchange, callback in self._coming():
-            if callback.is_async or self._has_concurrent():
-                # Side by side: this one may wait for a concurrent one behind it.
-                self._next -= 1
-                place = _Place(_runner_of(exchange))
-                place.run_in_own_loop(self._arun, ThreadSensitivity())
+    def work(self) -> Work:
+        """For an ``InlineDispatcher`` where the test is."""
+        return Work(lambda: [callback for _, callback in self._pending()], self._claim, _PAUSE)
+
+    def _pending(self) -> list[Registration]:
+        return [
+            (exchange, callback)
+            for exchange, callback in self._held
+            if callback not in self._claimed and not callback.done()
+        ]
+
+    def _claim(self) -> list[Chain]:
+        chains: list[Chain] = []
+        is_free = self._turn is None or self._turn.is_over
+        for exchange, callback in self._pending():
+            is_in_line = not callback.options.concurrent
+            if is_in_line and not is_free:
                 continue
-            for pause in self._pauses(exchange, callback):
-                time.sleep(pause)
-            if not callback.done():
-                _Place(_runner_of(exchange)).run_one(exchange, callback)
-
-    def _has_concurrent(self) -> bool:
-        """Among those that have come since it was asked."""
-        new, self._looked = self._held[self._looked :], len(self._held)
-        return any(callback.options.concurrent for _, callback in new)
-
-    async def arun(self) -> None:
-        """On this loop, and plain functions where its thread-sensitive calls go.
-
-        Cancelling this does not cancel those that have started.
-        """
-        running = self._arun(ThreadSensitivity.here())
-        self._task = asyncio.get_running_loop().create_task(running)
-        await asyncio.shield(self._task)
-
-    async def _arun(self, sensitivity: ThreadSensitivity) -> None:
-        sensitivity.apply()
-        turn = asyncio.Lock()
-        running: set[asyncio.Task[None]] = set()
-        while True:
-            for exchange, callback in self._coming():
-                one = self._arun_one(exchange, callback, turn, sensitivity)
-                running.add(asyncio.create_task(one))
-            if not running:
-                return
-            # One that runs may register another and wait for it.
-            done, running = await asyncio.wait(
-                running, timeout=_PAUSE, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()
-
-    async def _arun_one(
-        self,
-        exchange: Exchange,
-        callback: Callback[Any],
-        turn: asyncio.Lock,
-        sensitivity: ThreadSensitivity,
-    ) -> None:
-        is_in_line = not callback.options.concurrent
-        if is_in_line:
-            await turn.acquire()
-        try:
-            for pause in self._pauses(exchange, callback):
-                await asyncio.sleep(pause)
-            if not callback.done():
-                await _Place(_runner_of(exchange)).arun_one(exchange, callback, sensitivity)
-        finally:
+            if self._is_due(exchange, callback):
+                self._claimed.add(callback)
+                chains.append(turn := _Turn(exchange, callback))
+                self._turn = turn if is_in_line else self._turn
             if is_in_line:
-                turn.release()
+                # Whether it starts or not, those behind it wait; unless it never can.
+                is_free = callback.done()
+        return chains
 
     def errors(self) -> list[BaseException]:
         """What went wrong, in the order of registration."""
-        found = [
-            self._refused.get(callback) or error_of(callback)
-            for _, callback in self._held[: self._next]
-        ]
+        found = [self._refused.get(callback) or error_of(callback) for _, callback in self._held]
         return [error for error in found if error is not None]
 
-    def _coming(self) -> Iterator[Registration]:
-        """Those that nobody has been given yet, also while this goes on."""
-        while self._next < len(self._held):
-            registration = self._held[self._next]
-            self._next += 1
-            yield registration
-
-    def _pauses(self, exchange: Exchange, callback: Callback[Any]) -> Iterator[float]:
-        """Seconds to wait, again and again, until it can run or has ended."""
-        while not exchange.is_ended and exchange not in self._surrounding:
-            if callback.done():
-                return
-            if time.monotonic() > self._deadline:
-                self._refuse(
-                    exchange,
-                    callback,
-                    f"did not end within {END_TIMEOUT:g} s. Inside the block, read a streamed"
-                    " response to its end, or close it. Where its server runs on the event loop of"
-                    " the test, use 'async with'",
-                )
-                return
-            yield _PAUSE
-        if not exchange.is_ended and callback.options.asks:
+    def _is_due(self, exchange: Exchange, callback: Callback[Any]) -> bool:
+        """Whether it can start now. What never can is SKIPPED."""
+        if exchange.is_ended:
+            return callback.options.when != "acknowledged" or self._is_delivered(exchange, callback)
+        if exchange in self._surrounding:
+            if not callback.options.asks:
+                return True
             self._refuse(
                 exchange,
                 callback,
                 "has not ended, so there is no outcome to ask for. Let it end inside the"
                 " block: with capture_after_response(execute=True), exchange_scope(): ...",
             )
-        elif callback.options.when == "acknowledged" and not callback.done():
-            yield from self._delivery(exchange, callback)
+        elif time.monotonic() > self._deadline:
+            self._refuse(
+                exchange,
+                callback,
+                f"did not end within {END_TIMEOUT:g} s. Inside the block, read a streamed"
+                " response to its end, or close it. Where its server runs on the event loop of"
+                " the test, use 'async with'",
+            )
+        return False
 
-    def _delivery(self, exchange: Exchange, callback: Callback[Any]) -> Iterator[float]:
+    def _is_delivered(self, exchange: Exchange, callback: Callback[Any]) -> bool:
         outcome = exchange.sealed
-        timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
-        wait = Wait(outcome.connection, outcome.delivery, Delivery.ACKNOWLEDGED, timeout)
-        while (pause := wait.look()) is not None:
-            yield pause
+        wait = self._deliveries.get(callback)
+        if wait is None:
+            timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
+            wait = self._deliveries[callback] = outcome._waiting("acknowledged", timeout)
+        if wait.look() is not None:
+            return False
         if wait.is_reached:
             callback._outcome = dataclasses.replace(outcome, delivery=wait.reached)
         else:
             exchange.skip_dormant(callback)
+        return wait.is_reached
 
     def _refuse(self, exchange: Exchange, callback: Callback[Any], reason: str) -> None:
         self._refused[callback] = RuntimeError(
@@ -186,24 +139,16 @@ class Execution:
         exchange.skip_dormant(callback)
 
 
-class _Place(InlineDispatcher):
-    """Runs single callbacks, of whichever exchange, where it is told to."""
+class _Turn(SingleChain):
+    """One callback of its exchange, which its runner hears of."""
 
-    def run_one(self, exchange: Exchange, callback: Callback[Any]) -> None:
-        self._run_chains([SingleChain(self, exchange, callback)])
+    is_over = False
 
-    async def arun_one(
-        self, exchange: Exchange, callback: Callback[Any], sensitivity: ThreadSensitivity
-    ) -> None:
-        await self._arun_chain(SingleChain(self, exchange, callback), sensitivity)
+    def __init__(self, exchange: Exchange, callback: Callback[Any]) -> None:
+        starter: Any = exchange.host
+        super().__init__(starter, exchange, callback)
 
-    def run_in_own_loop(self, *function: Any) -> None:
-        self._in_own_loop(*function)
-
-
-def _runner_of(exchange: Exchange) -> Runner:
-    """Whose instruments hear of its callbacks."""
-    host = exchange.host
-    runner = host.capacity.owner if isinstance(host, Dispatcher) else get_runner()
-    assert isinstance(runner, Runner)
-    return runner
+    def is_empty(self) -> bool:
+        # Asked last when the callback has ended, and all was done behind it.
+        self.is_over = super().is_empty()
+        return self.is_over

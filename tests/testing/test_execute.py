@@ -11,6 +11,7 @@ from async_after import (
     Callback,
     CallbackState,
     Completion,
+    Delivery,
     Outcome,
     Runner,
     after_response,
@@ -21,6 +22,7 @@ from async_after._core.registration import test_hook
 from async_after.testing import CapturedCallback, capture_after_response
 
 from ..core.conftest import DEADLINE, entered, finish, thread_exchange
+from ..core.delivery.test_delivery import connected
 
 capturing_and_running = pytest.mark.parametrize("mode", ["with", "async with"])
 
@@ -188,6 +190,35 @@ async def test_a_coroutine_function_may_wait_for_a_concurrent_one(mode: str) -> 
     assert captured[0].callback.result() == 5
 
 
+async def test_the_same_when_a_with_ends_in_the_coroutine() -> None:
+    async def parent() -> int:
+        return await after_response.using(concurrent=True)(int, "5").wait(DEADLINE)
+
+    with capture_after_response(execute=True) as captured, exchange_scope():
+        after_response(parent)
+    assert captured[0].callback.result() == 5
+
+
+@capturing_and_running
+async def test_acknowledged_ones_wait_for_the_delivery(runner: Runner, mode: str) -> None:
+    """Those behind wait with them, and what is not acknowledged in time is SKIPPED."""
+    seen: list[object] = []
+    handed, flushed, acknowledged = Delivery.HANDED, Delivery.FLUSHED, Delivery.ACKNOWLEDGED
+
+    def block() -> None:
+        for timeout, *levels in (DEADLINE, handed, flushed, acknowledged), (0.02, flushed):
+            exchange = connected(runner.thread_dispatcher(), *map(Delivery, levels))
+            waiting = after_response.using(when="acknowledged", delivery_timeout=timeout)
+            with entered(exchange):
+                waiting.using(takes_outcome=True)(lambda outcome: seen.append(outcome.delivery))
+                after_response(seen.append, "behind")
+            finish(exchange)
+
+    captured = await execute(mode, block)
+    assert seen == [acknowledged, "behind", "behind"]
+    assert captured[2].callback.state is CallbackState.SKIPPED
+
+
 # Errors.
 
 
@@ -319,13 +350,15 @@ async def test_around_the_block_those_run_that_ask_for_no_outcome(mode: str) -> 
 
 
 def test_a_response_that_ends_a_moment_later_is_waited_for(runner: Runner) -> None:
-    """As that of a live server, whose client is told before it has ended."""
+    """As that of a live server, whose client is told before it has ended. What is
+    behind waits, too, unless it is concurrent."""
     exchange = thread_exchange(runner)
     registered, block_is_left = threading.Event(), threading.Event()
+    order: list[object] = []
 
     def serve() -> None:
         with entered(exchange):
-            after_response.using(takes_outcome=True)(lambda outcome: outcome.status)
+            after_response.using(takes_outcome=True)(lambda outcome: order.append(outcome.status))
         registered.set()
         assert block_is_left.wait(DEADLINE)
         finish(exchange, 201)
@@ -334,8 +367,12 @@ def test_a_response_that_ends_a_moment_later_is_waited_for(runner: Runner) -> No
     with capture_after_response(execute=True) as captured:
         server.start()
         assert registered.wait(DEADLINE)
+        with exchange_scope():
+            after_response(order.append, "behind")
+            after_response.using(concurrent=True)(order.append, "beside")
         threading.Timer(0.05, block_is_left.set).start()
-    assert captured[0].callback.result() == 201
+    assert order == ["beside", 201, "behind"]
+    assert len(captured) == 3
     server.join(DEADLINE)
 
 

@@ -8,7 +8,6 @@ the program there has read them; and behind a proxy the peer is the proxy.
 
 import math
 import time
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import Protocol
 
@@ -68,7 +67,9 @@ class Wait:
         self._connection = connection
         self._level = level
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
-        self._pauses = pauses()
+        # Most acknowledgements come within a round trip; one that does not, of a client
+        # that stalls, is worth few looks a second.
+        self._pause = 0.001
         self.reached: Delivery = reached
 
     def look(self) -> float | None:
@@ -81,20 +82,12 @@ class Wait:
         left = self._deadline - time.monotonic()
         if self.is_reached or not may_rise or left <= 0:
             return None
-        return min(next(self._pauses), left)
+        pause, self._pause = self._pause, min(self._pause * 1.3, 0.2)
+        return min(pause, left)
 
     @property
     def is_reached(self) -> bool:
         return self.reached >= self._level
-
-
-def pauses() -> Iterator[float]:
-    """Seconds between two looks. Most acknowledgements come within a round trip;
-    one that does not, of a client that stalls, is worth few looks a second."""
-    pause = 0.001
-    while True:
-        yield pause
-        pause = min(pause * 1.3, 0.2)
 
 
 def level_of(value: object) -> Delivery:

@@ -78,7 +78,7 @@ class Outcome:
         shows no connection the answer is ``delivery``, at once. Raises
         ``TypeError`` or ``ValueError`` for what is no level.
         """
-        wait = self._wait(level, timeout)
+        wait = self._waiting(level, timeout)
         while (pause := wait.look()) is not None:  # noqa: ASYNC110 -- no event tells
             await asyncio.sleep(pause)
         return wait.reached
@@ -91,12 +91,12 @@ class Outcome:
                 "wait_delivered_sync() would block the event loop: use"
                 " 'await outcome.wait_delivered(...)'"
             )
-        wait = self._wait(level, timeout)
+        wait = self._waiting(level, timeout)
         while (pause := wait.look()) is not None:
             time.sleep(pause)
         return wait.reached
 
-    def _wait(self, level: Delivery | str, timeout: float | None) -> Wait:
+    def _waiting(self, level: Delivery | str, timeout: float | None = None) -> Wait:
         return Wait(self.connection, self.delivery, level_of(level), timeout)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from .acknowledgements import DELIVERY_TIMEOUT
 from .dispatch import Dispatcher, LoopDispatcher
-from .inline import InlineDispatcher
+from .inline import InlineDispatcher, Work
 from .runner import Runner, get_runner
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "InlineDispatcher",
     "LoopDispatcher",
     "Runner",
+    "Work",
     "get_runner",
 ]

@@ -7,10 +7,11 @@ all of an exchange's callbacks, so that they go on in order (promise 6).
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from ..delivery import Delivery, pauses
+from ..delivery import Delivery, Wait
 from ..exchange import Callback, CallbackState, Exchange
 from ..lanes import CLOSED_LOOP
 
@@ -19,6 +20,9 @@ DELIVERY_TIMEOUT = 5.0
 
 Later = Callable[[float, Callable[[], None]], None]
 """Calls a function in so many seconds. Raises ``RuntimeError`` if there is no later."""
+
+Ends = dict[Callback[Any], float]
+"""When the time of each is up."""
 
 
 class Acknowledgements:
@@ -40,7 +44,7 @@ class Acknowledgements:
                 return
             self._watched.add(exchange)
         # Not at once: this may be called in the middle of the end.
-        self._look_in(0.0, _Watch(self, exchange))
+        self._look_in(0.0, exchange, outcome._waiting("acknowledged"), {})
 
     def abandon(self) -> None:
         """There is no later any more: the loop is closed."""
@@ -50,29 +54,31 @@ class Acknowledgements:
             for callback in exchange.queue.unacknowledged():
                 exchange.drop(callback, CLOSED_LOOP, if_pending=True)
 
-    def _look_in(self, seconds: float, watch: "_Watch") -> None:
+    def _look_in(self, seconds: float, exchange: Exchange, wait: Wait, ends: Ends) -> None:
         try:
-            self._later(seconds, watch)
+            self._later(seconds, partial(self._look, exchange, wait, ends))
         except RuntimeError:
             self.abandon()
 
-    def _look(self, watch: "_Watch") -> None:
-        exchange = watch.exchange
-        connection = exchange.sealed.connection
-        level, may_rise = connection.look() if connection is not None else (Delivery.HANDED, False)
-        if level is Delivery.ACKNOWLEDGED or not may_rise:
+    def _look(self, exchange: Exchange, wait: Wait, ends: Ends) -> None:
+        pause = wait.look()
+        if pause is None:
             with self._lock:
                 self._watched.discard(exchange)
-            self._tell(exchange, level)
+            self._tell(exchange, wait.reached)
             return
-        watch.skip_late()
+        now = time.monotonic()
+        for callback in exchange.queue.unacknowledged():
+            timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
+            if now >= ends.setdefault(callback, now + timeout):
+                _skip(exchange, callback)
         with self._lock:
             # Under the lock: one that comes now is seen here, or watched anew.
             is_over = not exchange.queue.unacknowledged()
             if is_over:
                 self._watched.discard(exchange)
         if not is_over:
-            self._look_in(next(watch.pauses), watch)
+            self._look_in(pause, exchange, wait, ends)
 
     def _tell(self, exchange: Exchange, level: Delivery) -> None:
         """This is how far it got."""
@@ -81,27 +87,6 @@ class Acknowledgements:
                 exchange.ready(callback, dataclasses.replace(exchange.sealed, delivery=level))
             else:
                 _skip(exchange, callback)
-
-
-class _Watch:
-    """Of one exchange; called for each look."""
-
-    def __init__(self, deliveries: Acknowledgements, exchange: Exchange) -> None:
-        self.exchange = exchange
-        self.pauses: Iterator[float] = pauses()
-        self._deliveries = deliveries
-        self._deadlines: dict[Callback[Any], float] = {}
-
-    def __call__(self) -> None:
-        self._deliveries._look(self)
-
-    def skip_late(self) -> None:
-        """Those whose time is up."""
-        now = time.monotonic()
-        for callback in self.exchange.queue.unacknowledged():
-            timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
-            if now >= self._deadlines.setdefault(callback, now + timeout):
-                _skip(self.exchange, callback)
 
 
 def _skip(exchange: Exchange, callback: Callback[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks that somebody waits for: scopes and test clients.
+"""Callbacks that somebody waits for: of scopes and test clients, and those a test has held.
 
 They run where the caller is, without slots, and before it goes on. Promise 2,
 once_or_accounted: they go through the same exchange and the same books.
@@ -7,8 +7,10 @@ once_or_accounted: they go through the same exchange and the same books.
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
@@ -32,6 +34,18 @@ async def _always_room() -> None:
 def _no_slot(callback: Callback[Any]) -> AbstractContextManager[None]:
     """An inline callback has none to lend."""
     return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be run, with what comes meanwhile."""
+
+    pending: Callable[[], Sequence[Callback[Any]]]
+    """Those that have not started."""
+    claim: Callable[[], Sequence[Chain]]
+    """What is to be started now."""
+    pause: float = 0.0
+    """Seconds between two looks, where no event tells of what comes."""
 
 
 class InlineDispatcher(Dispatcher):
@@ -86,45 +100,63 @@ class InlineDispatcher(Dispatcher):
         return self._runner.thread_dispatcher()
 
     def run(self, exchange: Exchange) -> None:
-        """Run them in this thread, and coroutine functions in a loop whose
-        thread-sensitive calls come back to this thread."""
+        """Run its callbacks as ``run_all`` does."""
         exchange.parent = self._parent  # for the deadlock guard
-        # Whether plain functions come back to this thread from a loop of our own.
-        comes_back = not is_in_loop() and not gevent.is_patched()
         try:
-            while pending := exchange.pending():
-                if any(c.options.concurrent or (c.is_async and comes_back) for c in pending):
-                    # Side by side: one may wait for another, which it may register itself.
-                    self._in_own_loop(self._arun_chains, exchange, ThreadSensitivity())
-                else:
-                    self._run_chains(self._claim(exchange))
+            self.run_all(self._work_of(exchange))
         finally:
             self.finish(exchange)
 
-    def _run_chains(self, chains: list[Chain]) -> None:
+    def run_all(self, work: Work) -> None:
+        """Run it in this thread, and coroutine functions in a loop whose
+        thread-sensitive calls come back to this thread."""
+        # Whether plain functions come back to this thread from a loop of our own.
+        comes_back = not is_in_loop() and not gevent.is_patched()
+        while pending := work.pending():
+            if any(c.options.concurrent or (c.is_async and comes_back) for c in pending):
+                # Side by side: one may wait for another, which it may register itself.
+                self._in_own_loop(self._arun_all, work, ThreadSensitivity())
+            elif chains := work.claim():
+                self._run_chains(work, chains)
+            else:
+                time.sleep(work.pause)
+
+    def _run_chains(self, work: Work, chains: Sequence[Chain]) -> None:
         self.capacity.refresh()
         for chain in chains:
             for callback in chain:
                 if not callback.is_async:
                     run_in_thread(chain.exchange, callback, inline=True)
                 if not callback.done():
-                    self._await(chain, callback)
+                    self._in_own_loop(self._await, work, chain, callback)
                 del callback  # see invoke.call
 
+    async def _await(self, work: Work, chain: Chain, callback: Callback[Any]) -> None:
+        lane = InlineLane(asyncio.get_running_loop())
+        # Those that are concurrent beside it: it may wait for one that it has registered.
+        await self._arun_all(work, ThreadSensitivity(), run_alone(lane, chain, callback))
+
     async def arun(self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None) -> None:
-        """Await them on this loop, and plain functions in the thread where
-        thread-sensitive calls go: by default, when the exchange was opened.
+        """Run its callbacks as ``arun_all`` does; ``sensitivity``: another than
+        when the exchange was opened."""
+        await self._see_through(self._arun(exchange, sensitivity or self._sensitivity))
+
+    async def arun_all(self, work: Work) -> None:
+        """Run it on this loop, and plain functions in the thread where thread-sensitive
+        calls went when this dispatcher was made.
 
         Cancelling this does not cancel them (promise 4).
         """
-        running = self._arun(exchange, sensitivity or self._sensitivity)
+        await self._see_through(self._arun_all(work, self._sensitivity))
+
+    async def _see_through(self, running: Coroutine[Any, Any, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(running)
         await asyncio.shield(self._task)
 
     async def _arun(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
         exchange.parent = self._parent
         try:
-            await self._arun_chains(exchange, sensitivity)
+            await self._arun_all(self._work_of(exchange), sensitivity)
         except asyncio.CancelledError:
             # The loop is at its end (this is a task of its own).
             for callback in exchange.pending():
@@ -133,21 +165,30 @@ class InlineDispatcher(Dispatcher):
         finally:
             self.finish(exchange)
 
-    async def _arun_chains(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
+    async def _arun_all(
+        self, work: Work, sensitivity: ThreadSensitivity, *first: Coroutine[Any, Any, None]
+    ) -> None:
+        """``first``: what runs already. With it, only what can start before its end."""
         sensitivity.apply()
-        running: set[asyncio.Task[None]] = set()
+        running = {asyncio.create_task(each) for each in first}
         while True:
             # Before the loop, which tells other threads that there is one, and before the look.
             self._new = asyncio.Event()
             self._loop = asyncio.get_running_loop()
-            for chain in self._claim(exchange):
+            for chain in work.claim():
                 running.add(asyncio.create_task(self._arun_chain(chain, sensitivity)))
-            if not running:
+            if not running and (first or not work.pause or not work.pending()):
                 break
             coming = asyncio.create_task(self._new.wait())
-            done, _ = await asyncio.wait({*running, coming}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {*running, coming},
+                timeout=work.pause or None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             coming.cancel()
             running -= done
+            for task in done - {coming}:
+                task.result()
         self._loop = None
 
     async def _arun_chain(self, chain: Chain, sensitivity: ThreadSensitivity) -> None:
@@ -170,11 +211,14 @@ class InlineDispatcher(Dispatcher):
             if not callback.done():
                 await run_alone(lane, chain, callback)
 
-    def _claim(self, exchange: Exchange) -> list[Chain]:
-        return [
-            Chain(self, exchange) if callback is None else SingleChain(self, exchange, callback)
-            for callback in exchange.claim()
-        ]
+    def _work_of(self, exchange: Exchange) -> Work:
+        def claim() -> list[Chain]:
+            return [
+                Chain(self, exchange) if callback is None else SingleChain(self, exchange, callback)
+                for callback in exchange.claim()
+            ]
+
+        return Work(exchange.pending, claim)
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         """What comes now is late, and the runner's."""
@@ -189,13 +233,6 @@ class InlineDispatcher(Dispatcher):
             later.give_way(exchange, give_way)
         else:
             self.dispatch(exchange)
-
-    def _await(self, chain: Chain, callback: Callback[Any]) -> None:
-        async def start() -> None:
-            lane = InlineLane(asyncio.get_running_loop())
-            await run_alone(lane, chain, callback)
-
-        self._in_own_loop(start)
 
     def _in_own_loop(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Run it in a loop whose thread-sensitive calls come back to this thread."""

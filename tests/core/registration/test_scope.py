@@ -244,3 +244,22 @@ async def test_a_concurrent_one_may_wait_for_a_sequential_one() -> None:
     await task
     assert done, "deadlock"
     assert callbacks[1].result() == 0
+
+
+async def waits_for_its_own() -> int:
+    return await after_response.using(concurrent=True)(int, "5").wait(DEADLINE)
+
+
+async def test_a_sequential_one_may_wait_for_a_concurrent_one_that_it_registers() -> None:
+    """Also where it has a loop of its own: inside a running one, and behind a plain function."""
+
+    def in_thread() -> Callback[int]:
+        with exchange_scope():
+            return after_response(lambda: waits_for_its_own())
+
+    with exchange_scope():
+        inside_a_loop = after_response(waits_for_its_own)
+    async with exchange_scope():
+        awaited = after_response(waits_for_its_own)
+    returned = await asyncio.to_thread(in_thread)
+    assert [each.result() for each in (inside_a_loop, awaited, returned)] == [5, 5, 5]
