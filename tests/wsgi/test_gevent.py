@@ -90,6 +90,13 @@ def test_order_and_more_of_them(server: Server) -> None:
     assert resolved["n"] > 0
 
 
+def test_resolving_names_leaves_no_thread(server: Server) -> None:
+    ident = server.new_ident()
+    assert server.get(f"/resolves/{ident}").body == b"ok"
+    (event,) = server.wait(ident, "threads")
+    assert event["n"] < 10
+
+
 @pytest.mark.parametrize("lane", ["threads", "inline"])
 def test_what_starts_in_the_native_thread_goes_home(
     lane: str, tmp_path_factory: pytest.TempPathFactory

@@ -143,6 +143,9 @@ class NativeLoop(asyncio.SelectorEventLoop):
                 self.call_soon_threadsafe(lambda: None if future.done() else settle())
             except RuntimeError:  # it is closed, and nobody waits any more
                 pass
+            # What waited here, a name's resolution say, did so in a hub of this thread:
+            # its files, and the hub's own threads, would stay.
+            sys.modules["gevent"].get_hub().destroy()
 
         start_native_thread(run)
         return future
