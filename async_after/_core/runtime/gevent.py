@@ -12,7 +12,6 @@ import functools
 import sys
 import threading
 from _thread import LockType
-from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -47,18 +46,13 @@ class Hub:
     def __init__(self) -> None:
         self._gevent: Any = sys.modules["gevent"]
         self._hub: Any = self._gevent.get_hub()
-        self._calls: deque[Callable[[], object]] = deque()
 
     def is_here(self) -> bool:
         return self._gevent.get_hub() is self._hub
 
     def call(self, function: Callable[[], object]) -> None:
         """Call it in a greenlet of the hub, in the order of these calls. Any thread may."""
-        self._calls.append(function)
-        self._hub.loop.run_callback_threadsafe(self._gevent.spawn, self._call_next)
-
-    def _call_next(self) -> None:
-        self._calls.popleft()()
+        self._hub.loop.run_callback_threadsafe(self._gevent.spawn, function)
 
 
 _home: Hub | None = None
