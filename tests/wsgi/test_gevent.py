@@ -5,6 +5,8 @@ every greenlet, and Django would refuse the ORM in all views.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -92,6 +94,13 @@ def test_order_and_more_of_them(server: Server) -> None:
     assert resolved["n"] > 0
 
 
+def test_resolving_names_leaves_no_thread(server: Server) -> None:
+    ident = server.new_ident()
+    assert server.get(f"/resolves/{ident}").body == b"ok"
+    (event,) = server.wait(ident, "threads")
+    assert event["n"] < 10
+
+
 @pytest.mark.usefixtures("server_processes")
 @pytest.mark.parametrize("lane", ["threads", "inline"])
 def test_what_starts_in_the_native_thread_goes_home(
@@ -152,3 +161,48 @@ def test_sigterm(config: Config, tmp_path_factory: pytest.TempPathFactory) -> No
         assert "dropped" not in server.stderr()
     finally:
         server.stop()
+
+
+NO_FILE_LEFT = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from async_after import after_response, get_runner
+from async_after._core.runtime import gevent as runtime
+from async_after.wsgi import AfterResponseMiddleware
+
+async def callback(): pass
+
+def site(environ, start_response):
+    after_response(callback)
+    start_response("200 OK", [])
+    return [b""]
+
+def ask():
+    body = AfterResponseMiddleware(site)({"REQUEST_METHOD": "GET"}, lambda *args: None)
+    list(body)
+    body.close()
+
+def ended():
+    statistics = get_runner().statistics()
+    return statistics.dropped, statistics.succeeded
+
+def fail():
+    raise OSError("no file left")
+
+native_loop, runtime.NativeLoop = runtime.NativeLoop, fail
+for expected in (1, 0), (1, 1):
+    gevent.spawn(ask)
+    while ended() != expected:
+        gevent.sleep(0.01)
+    runtime.NativeLoop = native_loop
+"""
+
+
+def test_no_file_is_left_for_the_loop() -> None:
+    """The callback is lost, and named; the hub goes on."""
+    done = subprocess.run(
+        [sys.executable, "-c", NO_FILE_LEFT], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot be started: no file left" in done.stderr

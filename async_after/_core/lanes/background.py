@@ -80,16 +80,23 @@ class BackgroundLoop:
     def _open_natively(self) -> LoopLane:
         sessions = SessionExecutor(self._pool)
         made: list[LoopLane] = []
+        failed: list[Exception] = []
         is_made = gevent.native_lock()
         is_made.acquire()
 
         def serve() -> None:
-            made.append(_BackgroundLane(gevent.NativeLoop(), sessions, self._slow_step))
+            try:
+                made.append(_BackgroundLane(gevent.NativeLoop(), sessions, self._slow_step))
+            except Exception as error:  # the process has no file left, say
+                failed.append(error)
             is_made.release()
-            _serve(made[0])
+            if made:
+                _serve(made[0])
 
         gevent.start_native_thread(serve)
         is_made.acquire()
+        if failed:
+            raise failed[0]
         return made[0]
 
 

@@ -34,18 +34,13 @@ class Remote:
         self._told.append(functools.partial(self._chain.drop, reason))
 
     def advance(self) -> None:
-        def advance() -> None:
-            self.tell()
-            self._chain.advance()
-
-        self._hub.call(advance)
+        self._told.append(self._chain.advance)
+        self._hub.call(self.tell)
 
     def tell(self) -> None:
         """In the hub: what has become of the callback."""
-        told = [*self._told]
-        self._told.clear()
-        for each in told:
-            each()
+        while self._told:
+            self._told.pop(0)()
 
     def timeout_of(self, callback: Callback[Any]) -> float | None:
         return self._chain.timeout_of(callback)

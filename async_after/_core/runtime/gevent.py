@@ -12,7 +12,6 @@ import functools
 import sys
 import threading
 from _thread import LockType
-from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -47,18 +46,13 @@ class Hub:
     def __init__(self) -> None:
         self._gevent: Any = sys.modules["gevent"]
         self._hub: Any = self._gevent.get_hub()
-        self._calls: deque[Callable[[], object]] = deque()
 
     def is_here(self) -> bool:
         return self._gevent.get_hub() is self._hub
 
     def call(self, function: Callable[[], object]) -> None:
         """Call it in a greenlet of the hub, in the order of these calls. Any thread may."""
-        self._calls.append(function)
-        self._hub.loop.run_callback_threadsafe(self._gevent.spawn, self._call_next)
-
-    def _call_next(self) -> None:
-        self._calls.popleft()()
+        self._hub.loop.run_callback_threadsafe(self._gevent.spawn, function)
 
 
 _home: Hub | None = None
@@ -143,6 +137,9 @@ class NativeLoop(asyncio.SelectorEventLoop):
                 self.call_soon_threadsafe(lambda: None if future.done() else settle())
             except RuntimeError:  # it is closed, and nobody waits any more
                 pass
+            # What waited here, a name's resolution say, did so in a hub of this thread:
+            # its files, and the hub's own threads, would stay.
+            sys.modules["gevent"].get_hub().destroy()
 
         start_native_thread(run)
         return future

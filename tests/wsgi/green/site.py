@@ -128,6 +128,19 @@ async def register_more(ident: str) -> None:
     record("resolved", ident, n=len(found))
 
 
+def resolves(request: HttpRequest, ident: str) -> HttpResponse:
+    """Each name is resolved in a thread of its own."""
+    after_response(resolve, ident)
+    return HttpResponse("ok")
+
+
+async def resolve(ident: str) -> None:
+    for _ in range(20):
+        await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+    await asyncio.sleep(0.1)  # until they are at their end
+    record("threads", ident, n=len(sys._current_frames()))
+
+
 def waits(request: HttpRequest, ident: str) -> HttpResponse:
     """With one slot: it is lent while its callback waits for another's."""
     after_response(wait_for_another, ident)
@@ -187,6 +200,7 @@ urlpatterns = [
     path("writes/<ident>", writes),
     path("async-orm/<ident>", async_orm),
     path("chain/<ident>", chain),
+    path("resolves/<ident>", resolves),
     path("waits/<ident>", waits),
     path("elsewhere/<ident>", elsewhere),
     path("french/<ident>", french),
