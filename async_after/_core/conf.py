@@ -1,8 +1,7 @@
 """The setting ``ASYNC_AFTER`` of a Django project, and the bounds of a runner.
 
-Settings are read at access, so that ``override_settings`` works. Django is
-looked up by name and never imported (promise 13): the runner needs the
-settings, and the ASGI wrapper must find them without any other set-up.
+Settings are read at access, so that ``override_settings`` works. Django is looked up by
+name and never imported (promise 13): the wrappers need no other set-up.
 """
 
 import difflib
@@ -100,9 +99,7 @@ def one_of(literal: Any, expected: str) -> Check:
 _COUNT = Check(_positive_integer, "an integer, 1 or more", (int, float))
 _SECONDS = Check(lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more", (int, float))
 TIME_LIMIT = Check(
-    lambda v: v is None or is_seconds(v),
-    "a number of seconds above 0, or None",
-    (int, float, bool),
+    lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None", (int, float, bool)
 )
 _CHECKS: dict[str, Check] = {
     "limit": _COUNT,

@@ -1,10 +1,9 @@
 """System checks. Their ids stay as they are: users silence them by id.
 
-Most ``manage.py`` commands run them, so they are quick. They import no
-application, and middleware only where no application is wrapped and ours is
-not first in ``MIDDLEWARE``. None raises, whatever the settings look like. A
-false alarm is worse than a missed one: of what they cannot know they say
-nothing.
+Most ``manage.py`` commands run them, so they are quick. They import no application,
+and middleware only where no application is wrapped and ours is not first in
+``MIDDLEWARE``. None raises, whatever the settings look like. A false alarm is worse
+than a missed one: of what they cannot know they say nothing.
 """
 
 import sys
@@ -49,13 +48,9 @@ to nothing, and where it answers, no view has registered anything.
 
 
 def register_all() -> None:
-    checks.register(check_settings, TAG)
-    checks.register(check_protocol, TAG)
-    checks.register(check_places, TAG)
-    checks.register(check_wrapping, TAG)
-    checks.register(check_order, TAG)
-    checks.register(check_sync_only, TAG)
-    checks.register(check_uwsgi, TAG)
+    always = check_settings, check_protocol, check_places, check_wrapping
+    for check in (*always, check_order, check_sync_only, check_uwsgi):
+        checks.register(check, TAG)
     # A server may have been told to wait longer: not for every command.
     checks.register(check_shutdown, TAG, deploy=True)
 

@@ -73,8 +73,7 @@ class DjangoEnding(Ending):
                 ("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()
             ]
             exchange.start(
-                response.status_code,
-                [(_bytes(name), _bytes(value)) for name, value in headers],
+                response.status_code, [(_bytes(name), _bytes(value)) for name, value in headers]
             )
         return response
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from .._core.conf import is_seconds
+from .._core.conf import Check, is_seconds
 from .._core.exchange import Callback, Exchange
 from .._core.runner import LoopDispatcher
 from .._core.runtime import Latch, running_loop
 from .blocks import Block, raise_all
 from .execution import Registration, error_of, surrounding
+
+_SECONDS = Check(is_seconds, "a number of seconds above 0", (int, float))
 
 
 class raise_callback_errors(Block):  # noqa: N801
@@ -28,12 +30,10 @@ class raise_callback_errors(Block):  # noqa: N801
     """
 
     def __init__(self, *, timeout: float = 5.0) -> None:
-        if not is_seconds(timeout):
-            is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-            raise (ValueError if is_number else TypeError)(
-                "raise_callback_errors(timeout=...) must be a number of seconds above 0, not"
-                f" {timeout!r}"
-            )
+        wrong = _SECONDS.refuse(timeout)
+        if wrong is not None:
+            message = f"must be {_SECONDS.expected}, not {timeout!r}"
+            raise wrong(f"raise_callback_errors(timeout=...) {message}")
         super().__init__()
         self._timeout = timeout
         self._heard: list[Registration] = []

@@ -30,12 +30,7 @@ class RunnerFull(RuntimeError):
 class Backpressure:
     """The room for waiting callbacks."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        bounds: Callable[[], Bounds],
-        later: Later,
-    ) -> None:
+    def __init__(self, ledger: Ledger, bounds: Callable[[], Bounds], later: Later) -> None:
         self._ledger = ledger
         self._bounds = bounds
         self._lock = threading.Lock()

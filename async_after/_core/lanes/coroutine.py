@@ -78,10 +78,7 @@ class Steps(Coroutine[Any, Any, None]):
         if timeout is not None:
             # The loop keeps a cancelled timer, with its context, until it would have been due.
             self._timer = self._lane.loop.call_later(
-                timeout,
-                callback._ask_to_stop,
-                CallbackState.TIMED_OUT,
-                context=Context(),
+                timeout, callback._ask_to_stop, CallbackState.TIMED_OUT, context=Context()
             )
         callback._stop = self
         if callback._stopping is not None:

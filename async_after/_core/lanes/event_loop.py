@@ -24,9 +24,7 @@ class InlineLane:
     client say. Connections and caches are the caller's: nothing is closed."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sensitivity: contexts.ThreadSensitivity | None = None,
+        self, loop: asyncio.AbstractEventLoop, sensitivity: contexts.ThreadSensitivity | None = None
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
         self._sensitivity = sensitivity or contexts.ThreadSensitivity()

@@ -11,14 +11,7 @@ from collections.abc import Coroutine
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from ..exchange import (
-    Callback,
-    CallbackState,
-    Exchange,
-    Options,
-    Outcome,
-    current_callback,
-)
+from ..exchange import Callback, CallbackState, Exchange, Options, Outcome, current_callback
 from . import cleanup, contexts
 
 SKIPPED = object()

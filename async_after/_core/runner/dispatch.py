@@ -188,10 +188,7 @@ class LoopDispatcher(Dispatcher):
     """For the exchanges of one event loop: its coroutine functions run there."""
 
     def __init__(
-        self,
-        capacity: Capacity,
-        loop: asyncio.AbstractEventLoop,
-        heir: Callable[[], Dispatcher],
+        self, capacity: Capacity, loop: asyncio.AbstractEventLoop, heir: Callable[[], Dispatcher]
     ) -> None:
         super().__init__(capacity, lambda: self if loop.is_closed() else heir())
         self.loop = loop

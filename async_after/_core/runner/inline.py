@@ -181,9 +181,7 @@ class InlineDispatcher(Dispatcher):
                 break
             coming = asyncio.create_task(self._new.wait())
             done, _ = await asyncio.wait(
-                {*running, coming},
-                timeout=work.pause or None,
-                return_when=asyncio.FIRST_COMPLETED,
+                {*running, coming}, timeout=work.pause or None, return_when=asyncio.FIRST_COMPLETED
             )
             coming.cancel()
             running -= done
