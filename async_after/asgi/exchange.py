@@ -27,6 +27,8 @@ class AsgiExchange(Exchange):
 
     __slots__ = ("_noted", "_receive", "_send")
 
+    request: Any
+    response: Any
     _receive: Receive
     _send: Send
     _noted: Connection | None

@@ -17,8 +17,8 @@ class Body:
         self._ending = ending
         self._exchange = ending.exchange
         self._before: Exchange | None = None
-        self.is_started = False
-        self.is_exhausted = False
+        self.is_started: bool = False
+        self.is_exhausted: bool = False
 
     def _enter(self) -> None:
         if not self.is_started:

@@ -19,7 +19,7 @@ class Response(Ending):
 
     def __init__(self, exchange: WsgiExchange, lane: Lane, start_response: StartResponse) -> None:
         super().__init__(exchange, lane)
-        self.is_started = False
+        self.is_started: bool = False
         self._start_response = start_response
         self._error_before = sys.exception()
 

@@ -20,17 +20,14 @@ from .overflow import FULL, Backpressure
 from .reports import Reports
 
 
-def _keep() -> None:
-    """The bounds of a runner of one's own are fixed."""
-
-
 class Capacity:
     """A runner, as its dispatchers and its shutdown see it."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self.refresh: Callable[[], None] = _keep
-        """Looks what the bounds are now, and tells by ``follow``."""
+        self.refresh: Callable[[], None] = lambda: None
+        """Looks what the bounds are now, and tells by ``follow``: those of a runner of one's
+        own are fixed."""
         self.owner: object = None
         """The runner. It lives on while its callbacks do, though nobody else refers to it."""
         self.ledger: Ledger = Ledger()

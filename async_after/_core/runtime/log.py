@@ -20,7 +20,6 @@ from . import django_settings
 logger: logging.Logger = logging.getLogger("async_after")
 
 Level = Literal["debug", "info", "warning", "error", "exception"]
-
 Event = Literal[
     "callback_ended",
     "callback_failed",
