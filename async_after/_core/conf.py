@@ -99,7 +99,7 @@ def one_of(literal: Any, expected: str) -> Check:
 _COUNT = Check(_positive_integer, "an integer, 1 or more", (int, float))
 _SECONDS = Check(lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more", (int, float))
 TIME_LIMIT = Check(
-    lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None", (int, float, bool)
+    lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None", (int, float)
 )
 _CHECKS: dict[str, Check] = {
     "limit": _COUNT,

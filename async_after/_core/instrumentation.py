@@ -35,14 +35,8 @@ def log_ended(callback: Callback[Any]) -> None:
         case CallbackState.FAILED:
             error = callback.exception()
             described = callback.describe()
-            log(
-                "error",
-                "callback_failed",
-                "callback %s failed",
-                described,
-                of=callback,
-                error=error,
-            )
+            message = "callback %s failed"
+            log("error", "callback_failed", message, described, of=callback, error=error)
         case CallbackState.TIMED_OUT:
             log(
                 "error",

@@ -85,7 +85,7 @@ class AsgiExchange(Exchange):
         else:
             await self._send(message)
             return
-        if last and not self._has_trailers:
+        if last and not self.has_trailers:
             completes = self._is_last_offered = True  # as offer() says
         else:
             completes = self.offer(size or 0, last)

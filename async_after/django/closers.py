@@ -4,6 +4,7 @@ The middleware hangs it on the response that it returns itself, so it should be 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.http.response import HttpResponseBase
@@ -53,15 +54,8 @@ class _Closer:
     def __call__(self) -> None:
         raise NotImplementedError
 
-    def __reduce__(self) -> tuple[type["Nothing"], tuple[()]]:
-        return Nothing, ()
-
-
-class Nothing:
-    """What is left of a closer in a cached response."""
-
-    def __call__(self) -> None:
-        pass
+    def __reduce__(self) -> tuple[type[partial[int]], tuple[type[int]]]:
+        return partial, (int,)  # of no module of ours, which may move
 
 
 class _Enter(_Closer):

@@ -7,13 +7,15 @@ concurrent, as one may wait for another.
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from .._core.capacity import Chain, SingleChain
 from .._core.delivery import Wait
 from .._core.exchange import Callback, CallbackState, Exchange, current_exchange
-from .._core.runner import DELIVERY_TIMEOUT, Work
+from .._core.runner import DELIVERY_TIMEOUT, InlineDispatcher, Runner, Work
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before
@@ -22,6 +24,7 @@ _PAUSE = 0.005
 """Seconds between two looks at what no event tells."""
 
 Registration = tuple[Exchange, Callback[Any]]
+_Place = tuple[int, Exchange, Callback[Any]]
 
 
 def surrounding() -> list[Exchange]:
@@ -54,9 +57,13 @@ class Execution:
 
     def __init__(self, held: Sequence[Registration]) -> None:
         self._held = held
-        self._claimed: set[Callback[Any]] = set()
+        self._taken_in = 0
+        """So many of them stand in the line, or beside it, or have been there."""
+        self._line: deque[_Place] = deque()
+        self._beside: list[_Place] = []
         self._turn: _Turn | None = None
-        """The last one of those that start one after another."""
+        """The last one that was taken from the line."""
+        self._starters: dict[Runner, InlineDispatcher] = {}
         self._deadline = time.monotonic() + END_TIMEOUT
         self._surrounding = surrounding()
         self._deliveries: dict[Callback[Any], Wait] = {}
@@ -64,30 +71,50 @@ class Execution:
 
     def work(self) -> Work:
         """For an ``InlineDispatcher`` where the test is."""
-        return Work(lambda: [callback for _, callback in self._pending()], self._claim, _PAUSE)
+        return Work(self._pending, self._claim, _PAUSE)
 
-    def _pending(self) -> list[Registration]:
-        return [
-            (exchange, callback)
-            for exchange, callback in self._held
-            if callback not in self._claimed and not callback.done()
-        ]
+    def _pending(self) -> list[Callback[Any]]:
+        """The first one in the line, and those beside it."""
+        for exchange, callback in self._held[self._taken_in :]:
+            places = self._beside if callback.options.concurrent else self._line
+            places.append((self._taken_in, exchange, callback))
+            self._taken_in += 1
+        while self._line and self._line[0][2].done():
+            self._line.popleft()
+        self._beside = [place for place in self._beside if not place[2].done()]
+        return [place[2] for place in (*self._beside, *islice(self._line, 1))]
 
     def _claim(self) -> list[Chain]:
-        chains: list[Chain] = []
+        self._pending()
+        beside, self._beside = self._beside, []
+        due: list[_Place] = []
+        for place in beside:
+            (due if self._is_due(*place[1:]) else self._beside).append(place)
         is_free = self._turn is None or self._turn.is_over
-        for exchange, callback in self._pending():
-            is_in_line = not callback.options.concurrent
-            if is_in_line and not is_free:
-                continue
-            if self._is_due(exchange, callback):
-                self._claimed.add(callback)
-                chains.append(turn := _Turn(exchange, callback))
-                self._turn = turn if is_in_line else self._turn
-            if is_in_line:
-                # Whether it starts or not, those behind it wait; unless it never can.
-                is_free = callback.done()
+        in_line = self._take_turn() if is_free else None
+        chains: list[Chain] = []
+        for place in sorted([*due, in_line] if in_line else due):
+            chains.append(turn := _Turn(self._starter(place[1]), *place[1:]))
+            self._turn = turn if place is in_line else self._turn
         return chains
+
+    def _take_turn(self) -> _Place | None:
+        """The first in the line, if it can start. What never can is passed over."""
+        while self._line:
+            _, exchange, callback = self._line[0]
+            if not callback.done():
+                if self._is_due(exchange, callback):
+                    return self._line.popleft()
+                if not callback.done():
+                    break
+            self._line.popleft()
+        return None
+
+    def _starter(self, exchange: Exchange) -> InlineDispatcher:
+        """Of the exchange's runner: its own dispatcher may be shut, or keep time in a thread."""
+        host: Any = exchange.host
+        runner = host.capacity.owner
+        return self._starters.setdefault(runner, InlineDispatcher(runner))
 
     def errors(self) -> list[BaseException]:
         """What went wrong, in the order of registration."""
@@ -143,10 +170,6 @@ class _Turn(SingleChain):
     """One callback of its exchange, which its runner hears of."""
 
     is_over = False
-
-    def __init__(self, exchange: Exchange, callback: Callback[Any]) -> None:
-        starter: Any = exchange.host
-        super().__init__(starter, exchange, callback)
 
     def is_empty(self) -> bool:
         # Asked last when the callback has ended, and all was done behind it.

@@ -12,7 +12,6 @@ from django.test import Client, RequestFactory, override_settings
 
 from async_after import CallbackState, get_runner
 from async_after.django import AfterResponseMiddleware
-from async_after.django.closers import Nothing
 from tests.django.site import views
 
 OURS = "async_after.django.AfterResponseMiddleware"
@@ -56,8 +55,10 @@ async def test_the_closers_pickle_to_nothing() -> None:
     views.todo.append(lambda: None)
     response: Any = AfterResponseMiddleware(views.sync_view)(RequestFactory().get("/sync"))
     assert len(closers_of(response)) == 2
-    stored = pickle.loads(pickle.dumps(response))
-    assert [type(closer) for closer in closers_of(stored)] == [Nothing, Nothing]
+    pickled = pickle.dumps(response)
+    assert b"async_after" not in pickled, "a later version may not have that module"
+    stored = pickle.loads(pickled)
+    assert [closer.func for closer in closers_of(stored)] == [int, int]
     stored.close()
     assert not views.registered[0].done()
     again = pickle.loads(pickle.dumps(stored))

@@ -31,6 +31,7 @@ class Capacity:
         self.owner: object = None
         """The runner. It lives on while its callbacks do, though nobody else refers to it."""
         self.ledger: Ledger = Ledger()
+        self.limiter: Limiter = Limiter(bounds.limit)
         self.begin_life()
 
     def follow(self, bounds: Bounds) -> None:
@@ -49,7 +50,7 @@ class Capacity:
         self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.ledger.begin()
-        self.limiter: Limiter = Limiter(self._bounds.limit)
+        self.limiter.begin(self._bounds.limit)
         self.backpressure: Backpressure = Backpressure(
             self.ledger, lambda: self._bounds, self.timers.call_later
         )

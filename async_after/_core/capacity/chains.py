@@ -111,13 +111,8 @@ class Chain:
         except Exception as error:  # no thread can be started, say
             for lost in callback or filter(None, [self.take()]):
                 self.exchange.drop(lost, f"it cannot be started: {error}")
-                log(
-                    "exception",
-                    "callback_not_started",
-                    "callback %s cannot be started",
-                    lost.describe(),
-                    of=lost,
-                )
+                message = "callback %s cannot be started"
+                log("exception", "callback_not_started", message, lost.describe(), of=lost)
             return False
 
     def drop(self, reason: str) -> None:

@@ -21,8 +21,6 @@ _STATES = tuple(state.value.replace(" ", "_") for state in CallbackState)
 class Statistics:
     """What ``Runner.statistics()`` saw at one moment; totals since the process began."""
 
-    __module__ = "async_after"
-
     open_exchanges: int
     """Requests that have registered callbacks, and whose response is not finished."""
     waiting: int

@@ -16,7 +16,11 @@ from .chains import Chain
 
 class Limiter:
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.begin(limit)
+
+    def begin(self, limit: int) -> None:
+        """Empty, in a new process too: who has its methods need not be told."""
+        self.limit: int = limit
         self._lock = threading.Lock()
         self._used = 0
         self._waiting: deque[Chain] = deque()
@@ -25,7 +29,7 @@ class Limiter:
 
     @property
     def used(self) -> int:
-        """Limiter that are taken."""
+        """Slots that are taken."""
         return self._used
 
     def submit(self, chain: Chain) -> None:

@@ -64,8 +64,6 @@ class Callback(Generic[R]):
     does, in another exchange or in a concurrent callback.
     """
 
-    __module__ = "async_after"
-
     # Written by the exchange alone, under its lock; read by anyone.
     __slots__ = (
         "__weakref__",

@@ -45,11 +45,11 @@ class Exchange(ResponseState):
         self.error: BaseException | None = None
         self.body_bytes: int | None = 0
         self._headers = ()
-        self._has_trailers = False
+        self.has_trailers = False
         self._is_last_offered = False
-        self._is_complete = False
+        self.is_complete = False
         self._is_disconnected = False
-        self._is_ended = False
+        self.is_ended = False
         self._first_byte_at = None
         self._last_at = None
         self._outcome = None
@@ -60,22 +60,20 @@ class Exchange(ResponseState):
         """Control is about to go back to the server; are there callbacks to run?
         Only the first call counts: the others answer ``False``.
 
-        It takes no lock where there is nothing to run. ``add`` publishes the
-        queue first and then looks whether the exchange has ended; here it
-        is the other way round: one of the two sees the other.
-        """
-        if self._is_ended:
+        It takes no lock where there is nothing to run. ``add`` publishes the queue and then
+        looks whether this has ended; here it is the other way round: one sees the other."""
+        if self.is_ended:
             return False
-        if error is not None or not self._is_complete:
+        if error is not None or not self.is_complete:
             self._close(error)
-        self._is_ended = True
+        self.is_ended = True
         self.parent = None
         queue = self._queue
         if queue is None:
             self._forget()
             return False
         if queue.asks:
-            self._seal_at_end()
+            _ = self.sealed  # now: what the connection carries later belongs to other responses
         with queue.lock:
             must_watch = bool(queue.unready) and not queue.place_acknowledged(self._outcome)
             has_callbacks = queue.unsettled > queue.dormant
@@ -111,7 +109,7 @@ class Exchange(ResponseState):
             queue.registered = callback._number = queue.registered + 1
             queue.asks = queue.asks or options.asks
             awaits_delivery = options.when == "acknowledged"
-            is_claimable, is_late = False, self._is_ended
+            is_claimable, is_late = False, self.is_ended
             if dormant or awaits_delivery:
                 queue.put_off(callback, dormant=dormant)
             else:
@@ -137,7 +135,7 @@ class Exchange(ResponseState):
                 callback._is_dormant = False
                 queue.dormant -= 1
                 self.host.wake(self)
-            is_claimable, is_late = False, self._is_ended
+            is_claimable, is_late = False, self.is_ended
             if not awaits_delivery:
                 del queue.unready[callback]
                 is_claimable = queue.append(callback, in_order=not queue.is_over)
@@ -168,15 +166,13 @@ class Exchange(ResponseState):
     # Handing out.
 
     def claim(self) -> list[Callback[Any] | None]:
-        """What is to be started now, in the order of registration: concurrent
-        callbacks, and ``None`` for the sequential ones, which the claimer
-        takes with ``next`` until there is none. Empty before the end."""
+        """What is to be started now, in order: concurrent callbacks, and ``None`` for the
+        sequential ones, which the claimer takes with ``next``. Empty before the end."""
         queue = self._queue
-        return [] if queue is None or not self._is_ended else queue.claim(self.host)
+        return [] if queue is None or not self.is_ended else queue.claim(self.host)
 
     def set_out(self, callback: Callback[Any] | None = None) -> None:
-        """This one has a slot now, and begins as soon as there is a thread for
-        it; by default the next sequential one."""
+        """This one, by default the next in line, has a slot, and begins with a thread."""
         self.queue.set_out(self.host, callback)
 
     def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
@@ -192,10 +188,8 @@ class Exchange(ResponseState):
     def follow(
         self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
     ) -> Callback[Any] | None:
-        """``callback`` has succeeded: settle it, and return the next one as ``next``
-        does, both at once. ``None``, and nothing done, where there is more to it.
-
-        So the next one is RUNNING when instruments hear of the end of this one."""
+        """``callback`` has succeeded: settle it, and return the next one as ``next`` does, both
+        at once. ``None``, and nothing done, where there is more to it."""
         queue = self._queue
         if queue is None or not queue.sequential:
             return None
@@ -245,7 +239,7 @@ class Exchange(ResponseState):
             if queue.unsettled > queue.dormant:
                 return True
             has_dormant = bool(queue.dormant)
-            if self._is_ended:
+            if self.is_ended:
                 if not has_dormant:
                     # First: whoever sees it idle finds that it keeps nothing. Not
                     # dropped under the lock: a destructor may register.
@@ -285,6 +279,12 @@ class Exchange(ResponseState):
 
     def latch(self, callback: Callback[Any]) -> Latch:
         return self.queue.latch_of(callback)
+
+    def _seal_once(self) -> Outcome:
+        with (self._queue or self._make_queue()).lock:
+            if self._outcome is None:
+                self._outcome = self._seal()
+            return self._outcome
 
     def _make_queue(self) -> CallbackQueue:
         with process.making:

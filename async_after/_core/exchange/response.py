@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from ..delivery import Connection, Delivery
-from ..runtime import log, process
+from ..runtime import log
 from .outcome import Completion, Outcome, on_one_line
 
 # RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
@@ -31,16 +31,16 @@ class ResponseState:
     __slots__ = (
         "_began",
         "_first_byte_at",
-        "_has_trailers",
         "_headers",
-        "_is_complete",
         "_is_disconnected",
-        "_is_ended",
         "_is_last_offered",
         "_last_at",
         "_outcome",
         "body_bytes",
         "error",
+        "has_trailers",
+        "is_complete",
+        "is_ended",
         "method",
         "path",
         "status",
@@ -56,11 +56,13 @@ class ResponseState:
     _last_at: float | None
     _outcome: Outcome | None
     _headers: Iterable[tuple[bytes, bytes]]
-    _has_trailers: bool
+    has_trailers: bool
     _is_last_offered: bool
-    _is_complete: bool
+    is_complete: bool
+    """The server has accepted the last message."""
     _is_disconnected: bool
-    _is_ended: bool
+    is_ended: bool
+    """From here on nothing changes (promise 7)."""
 
     # The events. What comes after the end changes nothing (promise 7).
 
@@ -68,10 +70,10 @@ class ResponseState:
         self, status: int, headers: Iterable[tuple[bytes, bytes]], trailers: bool = False
     ) -> None:
         """The server accepted the response start."""
-        if not self._is_ended:
+        if not self.is_ended:
             self.status = status
             self._headers = headers
-            self._has_trailers = trailers
+            self.has_trailers = trailers
             self._last_at = _monotonic()
 
     def offer(self, size: int, last: bool) -> bool:
@@ -81,7 +83,7 @@ class ResponseState:
         as they have the last message.
         """
         if last:
-            completes = not self._has_trailers
+            completes = not self.has_trailers
         else:
             length = self._announced_length()
             completes = length is not None and (self.body_bytes or 0) + size >= length
@@ -95,7 +97,7 @@ class ResponseState:
 
     def body(self, size: int | None, completes: bool) -> None:
         """The server accepted a body message of ``size`` bytes (``None``: unknown)."""
-        if self._is_ended:
+        if self.is_ended:
             return
         self._last_at = now = _monotonic()
         if self._first_byte_at is None:
@@ -105,52 +107,38 @@ class ResponseState:
         else:
             self.body_bytes += size
         if completes:
-            self._is_last_offered = self._is_complete = True
+            self._is_last_offered = self.is_complete = True
 
     def complete(self) -> None:
         """The server accepted the last message of the response, and it was no body."""
-        if not self._is_ended:
+        if not self.is_ended:
             self._last_at = _monotonic()
-            self._is_last_offered = self._is_complete = True
+            self._is_last_offered = self.is_complete = True
 
     def disconnect(self) -> None:
         """The server reported the client gone."""
-        if not self._is_last_offered and not self._is_ended:
+        if not self._is_last_offered and not self.is_ended:
             self._is_disconnected = True
 
     def refuse(self, error: BaseException) -> None:
         """The server raised this when it was given a message: does it say that the
         client is gone (ASGI, HTTP "Disconnected client": ``OSError``)?"""
-        if _is_of_socket(error) and not self._is_complete and not self._is_ended:
+        if _is_of_socket(error) and not self.is_complete and not self.is_ended:
             self._is_disconnected = True
 
     def _close(self, error: BaseException | None) -> None:
         """The end, of a response that may not be complete."""
         if error is not None:
             self.error = error
-        if not self._is_complete and not self._is_disconnected:
-            self._is_complete = self.has_all_bytes()
+        if not self.is_complete and not self._is_disconnected:
+            self.is_complete = self.has_all_bytes()
         if self._last_at is None:
             self._last_at = _monotonic()
-
-    @property
-    def has_trailers(self) -> bool:
-        """Whether the response start has announced trailers."""
-        return self._has_trailers
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the server has accepted the last message."""
-        return self._is_complete
 
     @property
     def has_body_begun(self) -> bool:
         """Whether the server has accepted a body message."""
         return self._first_byte_at is not None
-
-    @property
-    def is_ended(self) -> bool:
-        return self._is_ended
 
     # Content-Length.
 
@@ -160,7 +148,7 @@ class ResponseState:
         granian sends ``http.disconnect`` there and Django then stops: the
         last message never comes though the client has everything.
         """
-        if not self._has_trailers and not self.is_bodiless:
+        if not self.has_trailers and not self.is_bodiless:
             for name, value in self._headers:
                 if name.lower() in _CONTENT_LENGTH and value.strip().isdigit():
                     return int(value)
@@ -187,34 +175,32 @@ class ResponseState:
     @property
     def outcome(self) -> Outcome | None:
         """What became of the response; ``None`` while the exchange is open."""
-        return self.sealed if self._is_ended else None
+        return self.sealed if self.is_ended else None
 
     @property
     def sealed(self) -> Outcome:
         """The outcome, for callbacks: those exist after the end only."""
         if self._outcome is None:
-            # Not under the lock: headers may be anything, and the connection is asked.
-            outcome = self._seal()
-            with process.making:
-                self._outcome = self._outcome or outcome
+            try:
+                return self._seal_once()
+            except Exception:
+                # Headers that no server takes, say. Whatever it is, the callbacks run.
+                message = "the outcome of %s has to do without headers"
+                log("exception", "internal_error", message, self.label(), of=self)
+                self._headers = ()
+                return self._seal_once()
         return self._outcome
 
-    def _seal_at_end(self) -> None:
-        """Now: what the connection carries later belongs to other responses."""
-        try:
-            _ = self.sealed
-        except Exception:
-            # Headers that no server takes, say. Whatever it is, the callbacks are handed out.
-            message = "the outcome of %s has to do without headers"
-            log("exception", "internal_error", message, self.label(), of=self)
-            self._headers = ()
+    def _seal_once(self) -> Outcome:
+        """All threads see the same one."""
+        raise NotImplementedError
 
     def _seal(self) -> Outcome:
         delivery, connection = Delivery.NONE, None
         # A server may accept, and discard, what comes after the client has left.
         if self._is_disconnected:
             completion = Completion.DISCONNECTED
-        elif self._is_complete:
+        elif self.is_complete:
             completion = Completion.SENT
             if self.status is not None:
                 delivery, connection = Delivery.HANDED, self._connection()

@@ -117,13 +117,8 @@ class Steps(Coroutine[Any, Any, None]):
             try:
                 self._context.run(self._coroutine.close)
             except BaseException:  # "coroutine ignored GeneratorExit", say
-                log(
-                    "exception",
-                    "cleanup_failed",
-                    "callback %s did not end with its loop",
-                    callback.describe(),
-                    of=callback,
-                )
+                message = "callback %s did not end with its loop"
+                log("exception", "cleanup_failed", message, callback.describe(), of=callback)
         self._lane.lose(callback)
         self._chain.exchange.drop(callback, CLOSED_LOOP)
         self._end()

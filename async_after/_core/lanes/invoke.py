@@ -33,10 +33,14 @@ def settle(
     # The user's part of the traceback. (Our frames stay reachable from it, so
     # none of them keeps what the callback is about to drop.)
     traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
+    while traceback is not None and _is_ours(traceback.tb_frame.f_globals.get("__package__")):
         traceback = traceback.tb_next
     error.__traceback__ = traceback
     return exchange.settle(callback, CallbackState.FAILED, exception=error)
+
+
+def _is_ours(package: str | None) -> bool:
+    return package is not None and f"{package}.".startswith("async_after.")
 
 
 def call(exchange: Exchange, callback: Callback[Any]) -> Any:
@@ -143,25 +147,18 @@ def _call_inside(exchange: Exchange, callback: Callback[Any], *, is_clean: bool)
     context = callback._context
     assert context is not None, callback
     try:
-        call = _enter_and_call_cleanly if is_clean else _enter_and_call
-        return context.run(call, exchange, callback)
+        return context.run(_enter_and_call, exchange, callback, is_clean)
     finally:
         del callback, context
 
 
-def _enter_and_call(exchange: Exchange, callback: Callback[Any]) -> Any:
+def _enter_and_call(exchange: Exchange, callback: Callback[Any], is_clean: bool) -> Any:
     try:
         enter(callback)
+        if is_clean:
+            cleanup.forget_caches()
         return call(exchange, callback)
     finally:
         del callback
-
-
-def _enter_and_call_cleanly(exchange: Exchange, callback: Callback[Any]) -> Any:
-    try:
-        enter(callback)
-        cleanup.forget_caches()
-        return call(exchange, callback)
-    finally:
-        del callback
-        cleanup.close_caches()
+        if is_clean:
+            cleanup.close_caches()

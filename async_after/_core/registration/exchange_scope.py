@@ -15,8 +15,6 @@ class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppr
     which goes on afterwards.
     """
 
-    __module__ = "async_after"
-
     def __init__(self) -> None:
         self._entered: list[tuple[Exchange, InlineDispatcher]] = []
 

@@ -36,11 +36,13 @@ def changed(options: Options, changes: dict[str, Any]) -> Options:
     own = {name: value for name, value in changes.items() if name != "request"}
     for name, value in own.items():
         wrong = _CHECKS[name].refuse(value)
-        if wrong is None:
-            continue
-        if name == "key":
-            raise wrong(f"using(key=...): a {type(value).__name__} is not hashable")
-        raise wrong(f"using({name}={value!r}): must be {_CHECKS[name].expected}")
+        if wrong is not None:
+            raise wrong(f"using({name}={value!r}): must be {_CHECKS[name].expected}")
+    try:
+        hash(own.get("key"))
+    except TypeError:
+        kind = type(own["key"]).__name__
+        raise TypeError(f"using(key=...): a {kind} is not hashable") from None
     if _is_async(own.get("when")):
         raise TypeError(
             "using(when=...) needs a plain predicate: an async one gives a coroutine,"
@@ -62,17 +64,18 @@ def _listed(literal: Any) -> str:
     return ", ".join(map(repr, get_args(literal)))
 
 
+_SECONDS = conf.TIME_LIMIT._replace(of=(int, float, bool))
 _FLAG = conf.Check(lambda value: isinstance(value, bool), "True or False")
 _CHECKS: dict[str, conf.Check] = {
     "when": conf.Check(_is_when, f"one of {_listed(When)}, or a predicate of the outcome", (str,)),
     "takes_outcome": _FLAG,
-    "timeout": conf.TIME_LIMIT,
-    "delivery_timeout": conf.TIME_LIMIT,
+    "timeout": _SECONDS,
+    "delivery_timeout": _SECONDS,
     "on_commit": conf.Check(
         lambda value: isinstance(value, bool | str) and value != "",
         "True, False or the alias of a database",
     ),
-    "key": conf.Check(lambda value: isinstance(hash(value), int), "hashable"),
+    "key": conf.Check(lambda value: True, "hashable"),
     "name": conf.Check(
         lambda v: v is None or (isinstance(v, str) and v != "" and v.isprintable()),
         "a string that can be printed on one line, or None",

@@ -7,19 +7,16 @@ all of an exchange's callbacks, so that they go on in order (promise 6).
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ..capacity import reports
 from ..delivery import Delivery, Wait
 from ..exchange import Callback, CallbackState, Exchange
 from ..lanes import CLOSED_LOOP
 
 DELIVERY_TIMEOUT = 5.0
 """Seconds by default: a client that has not taken its response by then may never."""
-
-Later = Callable[[float, Callable[[], None]], None]
-"""Calls a function in so many seconds. Raises ``RuntimeError`` if there is no later."""
 
 Ends = dict[Callback[Any], float]
 """When the time of each is up."""
@@ -28,7 +25,8 @@ Ends = dict[Callback[Any], float]
 class Acknowledgements:
     """The ended exchanges of one dispatcher that are watched."""
 
-    def __init__(self, later: Later) -> None:
+    def __init__(self, later: reports.Later) -> None:
+        """``later``: raises ``RuntimeError`` if there is no later."""
         self._later = later
         self._lock = threading.Lock()
         self._watched: set[Exchange] = set()

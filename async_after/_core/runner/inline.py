@@ -65,6 +65,8 @@ class InlineDispatcher(Dispatcher):
         self._ended_in_loop = False
         self._parent = current_exchange.get()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._went_on = False
 
     def started(self, callback: Callback[Any]) -> None:
         # Nobody needs to be told what he is waiting for.
@@ -124,17 +126,29 @@ class InlineDispatcher(Dispatcher):
     def _run_chains(self, work: Work, chains: Sequence[Chain]) -> None:
         self.capacity.refresh()
         for chain in chains:
+            self._went_on = False
             for callback in chain:
                 if not callback.is_async:
                     run_in_thread(chain.exchange, callback, inline=True)
                 if not callback.done():
                     self._in_own_loop(self._await, work, chain, callback)
                 del callback  # see invoke.call
+                if self._went_on:
+                    break
 
     async def _await(self, work: Work, chain: Chain, callback: Callback[Any]) -> None:
-        lane = InlineLane(asyncio.get_running_loop())
-        # Those that are concurrent beside it: it may wait for one that it has registered.
-        await self._arun_all(work, ThreadSensitivity(), run_alone(lane, chain, callback))
+        """In a loop of its own: with those that are concurrent beside it, as it may wait for
+        one that it has registered; and where one of them runs on, with those behind it in
+        the chain, as that may wait for them."""
+        lane, sensitivity = InlineLane(asyncio.get_running_loop()), ThreadSensitivity()
+
+        async def first() -> None:
+            await run_alone(lane, chain, callback)
+            if len(self._running) > 1 or any(c.options.concurrent for c in work.pending()):
+                self._went_on = True
+                await self._arun_chain(chain, sensitivity)
+
+        await self._arun_all(work, sensitivity, first())
 
     async def arun(self, exchange: Exchange, sensitivity: ThreadSensitivity | None = None) -> None:
         """Run its callbacks as ``arun_all`` does; ``sensitivity``: another than
@@ -170,7 +184,7 @@ class InlineDispatcher(Dispatcher):
     ) -> None:
         """``first``: what runs already. With it, only what can start before its end."""
         sensitivity.apply()
-        running = {asyncio.create_task(each) for each in first}
+        running = self._running = {asyncio.create_task(each) for each in first}
         while True:
             # Before the loop, which tells other threads that there is one, and before the look.
             self._new = asyncio.Event()

@@ -15,6 +15,10 @@ class Dispatchers:
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
+        self.begin()
+
+    def begin(self) -> None:
+        """None yet, in a new process too: those of its parent have their heirs here."""
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
         self._apps = 0

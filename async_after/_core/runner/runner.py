@@ -40,8 +40,6 @@ class Runner:
     ``TypeError`` or ``ValueError`` for anything else.
     """
 
-    __module__ = "async_after"
-
     def __init__(
         self,
         *,
@@ -70,17 +68,15 @@ class Runner:
         )
         self.capacity: Capacity = Capacity(bounds)
         self.capacity.owner = self
-        self._open()
-        process.look_after(self)
-
-    def _open(self) -> None:
         self._dispatchers = Dispatchers(self.capacity)
         self.shutdown: Shutdown = Shutdown(self.capacity, self._dispatchers)
+        process.look_after(self)
 
     def begin_life(self) -> None:
         """Forget all, in a process that was forked off."""
         self.capacity.begin_life()
-        self._open()
+        self._dispatchers.begin()
+        self.shutdown = Shutdown(self.capacity, self._dispatchers)
 
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
