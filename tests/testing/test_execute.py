@@ -21,7 +21,7 @@ from async_after import (
 from async_after._core.registration import test_hook
 from async_after.testing import CapturedCallback, capture_after_response
 
-from ..core.conftest import DEADLINE, entered, finish, thread_exchange
+from ..core.conftest import DEADLINE, entered, finish, loop_exchange, own_threads, thread_exchange
 from ..core.delivery.test_delivery import connected
 
 capturing_and_running = pytest.mark.parametrize("mode", ["with", "async with"])
@@ -197,6 +197,30 @@ async def test_the_same_when_a_with_ends_in_the_coroutine() -> None:
     with capture_after_response(execute=True) as captured, exchange_scope():
         after_response(parent)
     assert captured[0].callback.result() == 5
+
+
+@capturing_and_running
+async def test_late_where_the_dispatcher_is_shut(mode: str) -> None:
+    """The test runs it all the same, and leaves no thread that keeps time."""
+    runner = Runner()
+    finished = [loop_exchange(runner), thread_exchange(runner)]
+    for exchange in finished:
+        with entered(exchange):
+            after_response(int)
+        finish(exchange)
+    await runner.aclose()
+    before = own_threads()
+
+    def block() -> None:
+        for exchange in finished:
+            with entered(exchange):
+                after_response(int)
+                after_response(asyncio.sleep, 0)
+                after_response.using(concurrent=True)(int)
+
+    captured = await execute(mode, block)
+    assert {each.callback.state for each in captured} == {CallbackState.SUCCEEDED}
+    assert own_threads() <= before
 
 
 @capturing_and_running

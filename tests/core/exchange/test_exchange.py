@@ -11,7 +11,7 @@ import pytest
 from async_after import Callback, CallbackState, Completion
 from async_after._core.exchange import Exchange, Options
 
-from ..conftest import RecordingHost
+from ..conftest import RecordingHost, records
 
 
 def added(exchange: Exchange, **options: Any) -> Callback[Any]:
@@ -101,6 +101,26 @@ def test_sealed(exchange: Exchange, callbacks: int) -> None:
     assert exchange.outcome is exchange.sealed is outcome
     with pytest.raises(AttributeError):
         outcome.status = 500  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("header", [(b"a", 5.5), (b"a",), None, ("\udc80", object())])
+@pytest.mark.parametrize("asks_at", ["before", "late"])
+def test_sealed_without_headers_that_cannot_be_read(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture, asks_at: str, header: Any
+) -> None:
+    """They are no reason to lose a callback: the outcome has none, and the log says so."""
+    early = [added(exchange, takes_outcome=True)] if asks_at == "before" else []
+    exchange.start(200, [header])
+    exchange.body(0, completes=True)
+    exchange.end()
+    late = [added(exchange, takes_outcome=True), added(exchange)]
+    for callback in early + late:
+        assert exchange.next() is callback
+    outcome = exchange.sealed
+    assert (outcome.completion, outcome.status, outcome.headers) == (Completion.SENT, 200, ())
+    assert [record.getMessage() for record in records(caplog)] == [
+        "the outcome of GET /x (200) has to do without headers"
+    ]
 
 
 def test_discreet(exchange: Exchange) -> None:

@@ -3,15 +3,17 @@
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from async_after import Callback, CallbackState, after_response
+from async_after import Callback, CallbackState, Delivery, Runner, after_response
 from async_after._core.exchange import KEY, Exchange
 
-from ..conftest import DEADLINE, MakeRunner, free, thread_exchange
+from ..conftest import DEADLINE, MakeRunner, entered, free, thread_exchange
 
 ROUNDS, THREADS, EACH = 50, 4, 500
 
@@ -105,3 +107,39 @@ def test_cancelling_against_starting(make_runner: MakeRunner) -> None:
         assert sorted([*ran, *cancelled]) == list(range(200))
         assert all(callbacks[n].state is CallbackState.CANCELLED for n in cancelled)
         assert all(callbacks[n].state is CallbackState.SUCCEEDED for n in ran)
+
+
+class Connected(Exchange):
+    __slots__ = ("looks",)
+
+    def _connection(self) -> "Connected":
+        return self
+
+    def look(self) -> tuple[Delivery, bool]:
+        self.looks = getattr(self, "looks", 0) + 1
+        time.sleep(0)  # others may run here
+        return Delivery.FLUSHED, True
+
+
+@pytest.mark.usefixtures("frequent_switches")
+@pytest.mark.parametrize("callbacks", [0, 1])
+def test_sealed_once(runner: Runner, callbacks: int) -> None:
+    """All threads are given the same outcome, and the connection is asked for it once."""
+    for _ in range(100):
+        exchange = Connected(runner.thread_dispatcher(), "GET", "/x")
+        for _ in range(callbacks):
+            with entered(exchange):
+                after_response(int)
+        exchange.start(200, [(b"a", b"b")] * 50)
+        exchange.body(0, completes=True)
+        exchange.end()
+        barrier = threading.Barrier(4)
+
+        def ask(exchange: Exchange = exchange, barrier: threading.Barrier = barrier) -> object:
+            barrier.wait(DEADLINE)
+            return exchange.outcome
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask) for _ in range(4)]
+        assert (len({id(each.result()) for each in asked}), exchange.looks) == (1, 1)
+        exchange.host.dispatch(exchange)

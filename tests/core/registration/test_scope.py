@@ -263,3 +263,40 @@ async def test_a_sequential_one_may_wait_for_a_concurrent_one_that_it_registers(
         awaited = after_response(waits_for_its_own)
     returned = await asyncio.to_thread(in_thread)
     assert [each.result() for each in (inside_a_loop, awaited, returned)] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("first", ["plain", "async"])
+@pytest.mark.parametrize("last", ["plain", "async"])
+async def test_a_concurrent_one_may_wait_for_one_behind_who_registers_it(
+    first: str, last: str
+) -> None:
+    """However the block is left: inside a running loop with ``with`` too."""
+
+    def register() -> None:
+        after_response.using(concurrent=True)(waits)
+
+    async def aregister() -> None:
+        register()
+
+    async def waits() -> None:
+        order.append(await callbacks[-1].wait(DEADLINE))
+
+    def block() -> None:
+        after_response(register if first == "plain" else aregister)
+        callbacks.append(after_response(int) if last == "plain" else after_response(zero))
+
+    def enter() -> None:
+        with exchange_scope():
+            block()
+
+    order: list[int] = []
+    callbacks: list[Callback[int]] = []
+    enter()
+    async with exchange_scope():
+        block()
+    await asyncio.to_thread(enter)
+    assert order == [0, 0, 0]
+
+
+async def zero() -> int:
+    return 0

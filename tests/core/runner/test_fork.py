@@ -275,3 +275,39 @@ say(result, {c.state.name for c in callbacks})
     )
     assert (done.code, done.err) == (0, "")
     assert done.out == ["once", "(0, '') {'SUCCEEDED'}"]
+
+
+@pytest.mark.parametrize(
+    ("lane", "is_closed"),
+    [("thread_exchange", False), ("thread_exchange", True), ("loop_exchange", False)],
+)
+def test_late_on_an_exchange_of_the_parent(lane: str, is_closed: bool) -> None:
+    """It has the child's slots, all of them; and a server's threads are the child's, and open."""
+    done = run(
+        FORK
+        + f"""
+async def respond():
+    with responding({lane}(runner)) as exchange:
+        kinds = after_response, concurrently
+        [kind(function) for kind in kinds for function in (int, coroutine)]
+    await runner.drain(DEADLINE)
+    if {is_closed}:
+        await runner.aclose()
+    return exchange
+
+def child():
+    for _ in range(6):  # more than there are slots
+        with entered(exchange):
+            callbacks = [after_response(int), in_background(coroutine), concurrently(int)]
+        asyncio.run(runner.drain(DEADLINE))
+        say(*(callback.state.name for callback in callbacks), runner.statistics().running)
+
+runner = Runner(limit=2)
+exchange = asyncio.run(respond())
+code, said = in_child(child)
+say(code, *set(said.splitlines()))
+""",
+        *QUIET,
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.out == ["0 SUCCEEDED SUCCEEDED SUCCEEDED 0"]
