@@ -291,6 +291,9 @@ async def respond():
         kinds = after_response, concurrently
         [kind(function) for kind in kinds for function in (int, coroutine)]
     await runner.drain(DEADLINE)
+    deadline = time.monotonic() + DEADLINE
+    while runner.capacity.limiter.used and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)  # the chains are given back a moment later
     if {is_closed}:
         await runner.aclose()
     return exchange
