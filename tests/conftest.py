@@ -1,5 +1,6 @@
 """What the first hour runs, and the tables of the server matrices at the end of a run."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from .wsgi.matrix import WSGI
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # By a shell that runs this in the background: what tests start would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "matrix(column): a column of a server matrix (matrix.py)")
     selection.register(config)
 

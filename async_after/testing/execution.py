@@ -114,7 +114,9 @@ class Execution:
         """Of the exchange's runner: its own dispatcher may be shut, or keep time in a thread."""
         host: Any = exchange.host
         runner = host.capacity.owner
-        return self._starters.setdefault(runner, InlineDispatcher(runner))
+        if runner not in self._starters:
+            self._starters[runner] = InlineDispatcher(runner)
+        return self._starters[runner]
 
     def errors(self) -> list[BaseException]:
         """What went wrong, in the order of registration."""
