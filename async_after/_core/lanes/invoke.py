@@ -124,15 +124,16 @@ def run_in_thread(
         return settle(exchange, callback, result, error)
     finally:
         try:
-            _raise_in_thread(error, inline=inline, in_server=in_server)
+            if error is not None:
+                _raise_in_thread(error, inline=inline, in_server=in_server)
         finally:
             del error, result, callback
 
 
-def _raise_in_thread(error: BaseException | None, *, inline: bool, in_server: bool) -> None:
+def _raise_in_thread(error: BaseException, *, inline: bool, in_server: bool) -> None:
     """What is not for the callback alone."""
     try:
-        if in_server and not isinstance(error, Exception | asyncio.CancelledError | None):
+        if in_server and not isinstance(error, Exception | asyncio.CancelledError):
             raise error
         if isinstance(error, KeyboardInterrupt):
             if inline:
