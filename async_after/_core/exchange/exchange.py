@@ -45,11 +45,11 @@ class Exchange(ResponseState):
         self.error: BaseException | None = None
         self.body_bytes: int | None = 0
         self._headers = ()
-        self.has_trailers = False
+        self.has_trailers: bool = False
         self._is_last_offered = False
-        self.is_complete = False
+        self.is_complete: bool = False
         self._is_disconnected = False
-        self.is_ended = False
+        self.is_ended: bool = False
         self._first_byte_at = None
         self._last_at = None
         self._outcome = None

@@ -31,7 +31,9 @@ class Dispatcher:
         self.capacity = capacity
         self._heir = heir
         self.admit: Callable[[Exchange, bool, bool], None] = capacity.ledger.admit
-        self.move = capacity.ledger.move
+        self.move: Callable[[Callback[Any], CallbackState, CallbackState, bool], None] = (
+            capacity.ledger.move
+        )
         self.turn: Callable[[Callback[Any], Callback[Any], bool], None] = capacity.ledger.turn
         self.count_waiting: Callable[[int], None] = capacity.ledger.count_waiting
         self.wake: Callable[[Exchange], None] = capacity.ledger.wake
