@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from .._core.registration import Interceptor, test_hook
@@ -11,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Block(Interceptor):
-    """It is entered once at a time. Subclasses have ``__enter__`` and ``__aenter__``."""
+    """It is entered once at a time. Subclasses say how it begins, and how it ends."""
 
     def __init__(self) -> None:
         self._is_entered = False
@@ -21,6 +22,30 @@ class Block(Interceptor):
             raise RuntimeError(f"this {type(self).__name__}() is active already: make another one")
         self._is_entered = True
         test_hook.enter(self)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Left by ``with``; ``error``: what the block has raised."""
+        self._leave()
+
+    async def _aend(self, error: BaseException | None) -> None:
+        """Left by ``async with``."""
+        self._end(error)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end(error)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._aend(error)
 
     def _leave(self) -> None:
         test_hook.leave(self)

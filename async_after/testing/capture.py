@@ -1,14 +1,14 @@
 """Blocks that hold back what is registered inside."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 from .._core.exchange import Callback, Exchange, Options
 from .._core.registration import Held, test_hook
-from .._core.runner import InlineDispatcher, get_runner
+from .._core.runner import InlineDispatcher, Work, get_runner
 from .blocks import Block, raise_all
 from .execution import Execution, Registration
 
@@ -82,41 +82,25 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
         self._is_open = True
         return self._captured
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        execution = self._execution(error)
-        try:
-            if execution is not None:
-                InlineDispatcher(get_runner()).run_all(execution.work())
-        finally:
-            self._close()
-        if execution is not None:
-            raise_all(execution.errors())
-
     async def __aenter__(self) -> list[CapturedCallback]:
         return self.__enter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        execution = self._execution(error)
+    def _end(self, error: BaseException | None) -> None:
+        with self._executing(error) as work:
+            InlineDispatcher(get_runner()).run_all(work)
+
+    async def _aend(self, error: BaseException | None) -> None:
+        with self._executing(error) as work:
+            await InlineDispatcher(get_runner()).arun_all(work)
+
+    @contextmanager
+    def _executing(self, error: BaseException | None) -> Iterator[Work]:
+        execution = Execution(self._held if self._execute and error is None else ())
         try:
-            if execution is not None:
-                await InlineDispatcher(get_runner()).arun_all(execution.work())
+            yield execution.work()
         finally:
             self._close()
-        if execution is not None:
-            raise_all(execution.errors())
-
-    def _execution(self, error: BaseException | None) -> Execution | None:
-        return Execution(self._held) if self._execute and error is None else None
+        raise_all(execution.errors())
 
     def _close(self) -> None:
         with self._lock:
@@ -144,21 +128,5 @@ class suppress_after_response(Block):  # noqa: N801
     def __enter__(self) -> None:
         self._enter()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._leave()
-
     async def __aenter__(self) -> None:
         self._enter()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._leave()

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 from .._core.conf import Check, is_seconds
@@ -47,12 +46,7 @@ class raise_callback_errors(Block):  # noqa: N801
         self._enter()
         self._heard = []
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self, error: BaseException | None) -> None:
         try:
             if error is None:
                 self._wait()
@@ -64,12 +58,7 @@ class raise_callback_errors(Block):  # noqa: N801
     async def __aenter__(self) -> None:
         self.__enter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def _aend(self, error: BaseException | None) -> None:
         try:
             if error is None:
                 await self._await()

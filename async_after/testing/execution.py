@@ -15,6 +15,7 @@ from typing import Any
 from .._core.capacity import Chain, SingleChain
 from .._core.delivery import Wait
 from .._core.exchange import Callback, CallbackState, Exchange, current_exchange
+from .._core.lanes import note
 from .._core.runner import DELIVERY_TIMEOUT, InlineDispatcher, Runner, Work
 
 END_TIMEOUT = 5.0
@@ -43,9 +44,9 @@ def error_of(callback: Callback[Any]) -> BaseException | None:
     if callback.state not in _BAD:
         return None
     error = callback.exception()
-    note = f"In callback {callback.describe()}."
-    if error is not None and note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    text = f"In callback {callback.describe()}."
+    if error is not None and text not in getattr(error, "__notes__", ()):
+        note(error, text)
     return error
 
 

@@ -5,7 +5,7 @@ from .cleanup import close_old_connections, open_blocks
 from .contexts import ThisThread, ThreadSensitivity, loop_of_this_thread
 from .coroutine import CANCELLED_TASK, CLOSED_LOOP
 from .event_loop import InlineLane, LoopLane
-from .invoke import run_in_thread
+from .invoke import note, run_in_thread
 from .thread_sensitive import SessionExecutor
 from .threads import Worker, WorkerPool
 
@@ -22,6 +22,7 @@ __all__ = [
     "WorkerPool",
     "close_old_connections",
     "loop_of_this_thread",
+    "note",
     "open_blocks",
     "run_in_thread",
 ]

@@ -14,7 +14,7 @@ from typing import Any
 from ..exchange import SUCCEEDED, Callback, CallbackState, Lane
 from ..runtime import log
 from .base import ChainLike, LaneLike
-from .invoke import SKIPPED, call, settle
+from .invoke import SKIPPED, call, refusal, settle
 
 # A chain of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
@@ -143,7 +143,8 @@ class Steps(Coroutine[Any, Any, None]):
             try:
                 waiting_for = self._context.run(step, argument)
             except StopIteration as stop:
-                result, error = stop.value, None
+                result = stop.value
+                error = None if result is None else refusal(self._callback, result)
             except BaseException as raised:
                 result, error = None, raised
             else:

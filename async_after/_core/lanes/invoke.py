@@ -8,6 +8,7 @@ context_kept).
 import _thread
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -35,8 +36,25 @@ def settle(
     traceback = error.__traceback__
     while traceback is not None and _is_ours(traceback.tb_frame.f_globals.get("__package__")):
         traceback = traceback.tb_next
-    error.__traceback__ = traceback
+    # Not by assignment, which a frozen dataclass refuses (python/cpython#99856).
+    BaseException.with_traceback(error, traceback)
     return exchange.settle(callback, CallbackState.FAILED, exception=error)
+
+
+def note(error: BaseException, text: str) -> None:
+    with suppress(Exception):  # a frozen dataclass takes none
+        error.add_note(text)
+
+
+def refusal(callback: Callback[Any], result: Any) -> TypeError | None:
+    """For what was returned, and nobody would run. By its type alone: ``isinstance`` asks a
+    lazy object for its ``__class__``, which loads it."""
+    kind = type(result)
+    if issubclass(kind, GeneratorType | AsyncGeneratorType):
+        return TypeError(f"{callback.name} returned a generator: nothing iterates it")
+    if any("__await__" in vars(each) for each in kind.__mro__):
+        return TypeError(f"{callback.name} returned a {kind.__name__}: nothing awaits it")
+    return None
 
 
 def _is_ours(package: str | None) -> bool:
@@ -52,9 +70,7 @@ def call(exchange: Exchange, callback: Callback[Any]) -> Any:
                 if not options.when(outcome_of(exchange, callback)):
                     return SKIPPED
             except Exception as error:
-                error.add_note(
-                    f"The predicate (when=) of {callback.name} raised: it was not called."
-                )
+                note(error, f"The predicate (when=) of {callback.name} raised: it was not called.")
                 raise
         task = callback._task
         assert task is not None, callback
@@ -73,7 +89,7 @@ def outcome_of(exchange: Exchange, callback: Callback[Any]) -> Outcome:
 
 
 def enter(callback: Callback[Any]) -> None:
-    """From inside its context: what both lanes do first."""
+    """Called inside the callback's context: what every lane does first."""
     current_callback.set(callback)
     here = _thread.get_ident()
     if callback._thread != here:
@@ -95,7 +111,7 @@ def run_in_thread(
     if callback.done():  # dropped while it waited for this thread
         return False
     error: BaseException | None = None
-    result = None
+    result: Any = None
     try:
         if inline or in_server:
             result = _call_inside(exchange, callback, is_clean=in_server)
@@ -109,19 +125,19 @@ def run_in_thread(
         error = raised
     try:
         if callback.done():
-            if isinstance(result, Coroutine):
+            if issubclass(type(result), Coroutine):
                 result.close()
             return False
         if result is None:
             return settle(exchange, callback, None, error)
-        if isinstance(result, Coroutine):
+        if issubclass(type(result), Coroutine):
             callback._returned = result
             return False
-        if isinstance(result, GeneratorType | AsyncGeneratorType):
-            error = TypeError(f"{callback.name} returned a generator: nothing iterates it")
         if result is SKIPPED:
             return exchange.settle(callback, CallbackState.SKIPPED)
-        return settle(exchange, callback, result, error)
+        return settle(exchange, callback, result, refusal(callback, result))
+    except Exception as raised:  # whatever it is, the callback has an end
+        return exchange.settle(callback, CallbackState.FAILED, exception=raised)
     finally:
         try:
             if error is not None:
