@@ -29,8 +29,8 @@ class Instrument(Protocol):
 
 
 def log_ended(callback: Callback[Any]) -> None:
-    """What everybody wants in the log: failures, with traceback. (Losses have
-    a pace of their own: ``losses``.)"""
+    """What everybody wants in the log: failures, with traceback. (What is
+    DROPPED is logged at a pace of its own: ``capacity.reports``.)"""
     match callback.state:
         case CallbackState.FAILED:
             error = callback.exception()

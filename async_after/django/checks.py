@@ -42,8 +42,8 @@ HARMFUL_OUTSIDE = {
 """What may not be outside of our middleware where that ends the exchange.
 
 The rest of Django's leaves us the response that the view has made, or (common,
-locale) replaces it only where there is no view. The cache's pickles our closers
-to nothing, and where it answers, no view has registered anything.
+locale) replaces it only where there is no view. The cache's drops our
+closers when it pickles, and when it answers itself, no view has registered anything.
 """
 
 

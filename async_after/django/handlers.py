@@ -26,7 +26,7 @@ from ..wsgi import lane_of
 
 
 class Handler:
-    """Runs the callbacks of an exchange that has just ended: here, where they are dispatched."""
+    """Has the callbacks of an ended exchange run: here, by its dispatcher."""
 
     is_server = True
     keeps_context = False

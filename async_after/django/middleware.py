@@ -119,7 +119,7 @@ class _Opened(WsgiExchange):
     """An exchange for want of a wrapper outside.
 
     Until it ends it refers to a response weakly: one that Django throws away
-    is to be collected at once, which ends the exchange (``closing``).
+    is to be collected at once, which ends the exchange (``closers``).
     """
 
     __slots__ = ("_seen",)
@@ -131,7 +131,7 @@ class _Opened(WsgiExchange):
         self._seen = weakref.ref(response)
 
     def seen(self) -> HttpResponseBase | None:
-        """From its end on, as long as it has callbacks."""
+        """The response; from the end on, it is kept while there are callbacks."""
         return None if self._seen is None else self._seen()
 
     def end(self, error: BaseException | None = None) -> bool:

@@ -1,6 +1,6 @@
 """The WSGI side: watches the response of an app and runs callbacks after it."""
 
-# These three are for ``async_after.django`` alone, and no part of the public names.
+# What is imported ``as`` itself is for ``async_after.django`` alone, and not public.
 from .dispatch import lane_of as lane_of
 from .ending import Ending as Ending
 from .environ import Environ, StartResponse

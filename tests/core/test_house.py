@@ -1,4 +1,4 @@
-"""The layout of the package: its faces, the sizes of its rooms, its public addresses."""
+"""The layout of the package: what packages export, how long modules are, public names."""
 
 import ast
 import importlib

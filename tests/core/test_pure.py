@@ -38,7 +38,7 @@ def test_pure_core() -> None:
 
 
 def test_pure_core_at_work() -> None:
-    """Nor when callbacks run: both lanes look whether Django is there."""
+    """Nor when callbacks run: loop and threads look whether Django is there."""
     done = run(
         "import sys, asyncio\n"
         "from async_after import after_response, exchange_scope\n"

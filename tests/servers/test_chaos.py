@@ -1,6 +1,6 @@
 """Promise 2, once_or_accounted, under clients that close, reset and stall at random.
 
-Issue 3, "It must show": of 10,000 callbacks registered so, 10,000 are accounted
+Of 10,000 callbacks registered so, 10,000 are accounted
 for, by the events of the callbacks and by ``statistics()``, and none is lost.
 """
 

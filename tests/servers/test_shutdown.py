@@ -1,6 +1,6 @@
 """Promise 10, drained, where a server is told to end while callbacks run.
 
-Issue 3, "It must show": 100 callbacks of 2 s complete on every server that
+100 callbacks of 2 s complete on every server that
 speaks lifespan, on daphne, and with the middleware alone under uvicorn; where
 the limits are too short for them, the process ends in time and names each.
 """

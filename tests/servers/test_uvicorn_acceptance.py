@@ -1,4 +1,4 @@
-"""Issue 2, "It must show": with Django and a bare app under a real uvicorn."""
+"""What callbacks must show with Django and a bare app under a real uvicorn."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """gevent: callbacks in greenlets, async ones on a loop in a native thread.
 
-Issue 4: a loop in a greenlet would make ``asyncio.get_running_loop()`` answer in
+A loop in a greenlet would make ``asyncio.get_running_loop()`` answer in
 every greenlet, and Django would refuse the ORM in all views.
 """
 

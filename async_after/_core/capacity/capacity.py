@@ -1,4 +1,4 @@
-"""What starts callbacks, and what it bounds and accounts for them with.
+"""Starts callbacks, bounds how many run and wait, and keeps account of them.
 
 Promise 9, bounded: at most ``limit`` at once. A chain of sequential callbacks
 takes one slot, each concurrent callback one of its own. At most
@@ -26,8 +26,8 @@ class Capacity:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self.refresh: Callable[[], None] = lambda: None
-        """Looks what the bounds are now, and tells by ``follow``: those of a runner of one's
-        own are fixed."""
+        """Reads the settings again, and calls ``follow`` if they have changed. The bounds of a
+        ``Runner`` of the user's own are fixed."""
         self.owner: object = None
         """The runner. It lives on while its callbacks do, though nobody else refers to it."""
         self.ledger: Ledger = Ledger()
@@ -45,8 +45,8 @@ class Capacity:
         switching = SwitchInterval(lambda: self._bounds.switch_interval)
         self.pool: WorkerPool = WorkerPool(lambda: self._bounds.max_threads, switching)
         self.timers: Timers = Timers()
-        # Not those: they call handlers and instruments of the user's at length. It lingers
-        # as long as requests come, as a new thread would cost each of them.
+        # Another thread, as functions of ``timers`` may spend long in the user's handlers. It
+        # lingers while requests come: a new one for each would cost too much.
         self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.ledger.begin()

@@ -165,7 +165,7 @@ class SingleChain(Chain):
 
 
 class Alone:
-    """One callback of a chain, for a lane that is made for it."""
+    """Stands in for a chain in a lane that is to run one of its callbacks, and no other."""
 
     def __init__(self, chain: Chain) -> None:
         self.exchange: Exchange = chain.exchange

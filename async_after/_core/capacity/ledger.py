@@ -44,14 +44,14 @@ class Statistics:
 
 
 class Ledger:
-    """The bookkeeping part of ``exchange.Host``. Its lock is taken under those
-    of exchanges, and takes no other."""
+    """The bookkeeping part of ``exchange.Host``. Its lock may be taken
+    under that of an exchange; under it no other is taken."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Empty, in a new process too: who has its methods need not be told."""
+        """Empty it in place, after a fork too: others keep references to its methods."""
         self._lock = threading.Lock()
         # By the value: hashing a member of an Enum runs Python code.
         self._counts = {state.value: 0 for state in CallbackState}

@@ -19,7 +19,7 @@ class Limiter:
         self.begin(limit)
 
     def begin(self, limit: int) -> None:
-        """Empty, in a new process too: who has its methods need not be told."""
+        """Empty it in place, after a fork too: others keep references to its methods."""
         self.limit: int = limit
         self._lock = threading.Lock()
         self._used = 0

@@ -172,7 +172,7 @@ class Exchange(ResponseState):
         return [] if queue is None or not self.is_ended else queue.claim(self.host)
 
     def set_out(self, callback: Callback[Any] | None = None) -> None:
-        """This one, by default the next in line, has a slot, and begins with a thread."""
+        """It, by default the next in line, has a slot, and waits only for a thread."""
         self.queue.set_out(self.host, callback)
 
     def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:

@@ -13,7 +13,7 @@ Lane = Literal["loop", "threads", "background"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a callback is to be run; checked where it is made (``registrar``)."""
+    """How a callback is to be run; checked where it enters (``registration.options``)."""
 
     when: When | Predicate = "always"
     takes_outcome: bool = False

@@ -26,7 +26,7 @@ class CallbackQueue:
     """The callbacks of one exchange. Made for the first one, so that an
     exchange without callbacks has no list (promise 12).
 
-    ``host``: who runs them, and keeps the books.
+    The ``host`` that its methods are given runs the callbacks, and counts them.
     """
 
     __slots__ = (

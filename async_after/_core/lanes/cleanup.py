@@ -14,7 +14,7 @@ from typing import Any
 from ..runtime import log
 
 _is_configured = False
-"""Settings that have been configured once stay so."""
+"""Whether Django's settings were seen to be configured: then they stay so."""
 
 
 class _Thread(threading.local):

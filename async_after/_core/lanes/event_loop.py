@@ -1,7 +1,7 @@
 """Where coroutine functions run: as tasks of an event loop.
 
-(The other lane, worker threads, is ``threads.py``.) Promise 4,
-never_cancelled_by_the_client: no server and no framework knows of these tasks.
+(Plain functions run in worker threads: ``threads.py``.)
+Promise 4, never_cancelled_by_the_client: no server and no framework knows of these tasks.
 """
 
 import asyncio

@@ -14,8 +14,8 @@ from .base import ChainLike
 
 
 class Remote:
-    """A chain, seen from a native thread: what it is told is told to the chain in
-    the hub, at the end."""
+    """Stands in for a chain in a native thread: passes on what it is told, in the hub, when
+    the callback has ended."""
 
     def __init__(self, chain: ChainLike, hub: gevent.Hub) -> None:
         self._chain = chain

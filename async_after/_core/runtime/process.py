@@ -70,7 +70,7 @@ def _register_at_exit() -> None:
     What ``atexit`` calls comes too late: no executor works any more by then,
     and threads that a callback needs may be gone. This is what
     ``concurrent.futures`` itself uses. Python 3.12 starts no thread there any
-    more (gh-104690): callbacks that need one are lost, and named.
+    more (python/cpython#104690): callbacks that need one are lost, and named.
 
     The last one that is registered is called first. ``concurrent.futures.thread`` shuts all
     executors there, so it must be loaded before.

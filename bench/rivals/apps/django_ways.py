@@ -200,7 +200,7 @@ class AfterApp(OnRequest):
 
 
 class DjangoAfterResponse(Way):
-    """https://pypi.org/project/django-after-response/: installed as an app, functions decorated."""
+    """django-after-response, as its README shows it: installed as an app, functions decorated."""
 
     def __init__(self) -> None:
         import after_response as package  # type: ignore[import-untyped]

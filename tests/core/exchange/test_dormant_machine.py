@@ -183,8 +183,8 @@ class DormantMachine(RuleBasedStateMachine):
     def who_waits_and_who_is_waited_for(self) -> None:
         assert {*self.exchange.pending()} == {known.callback for known in self.awake()}
         assert {*self.exchange.dormant()} == {known.callback for known in self.asleep()}
-        registry = self.exchange._queue
-        assert registry is None or len(registry.unready) == len(self.asleep()), "it keeps more"
+        queue = self.exchange._queue
+        assert queue is None or len(queue.unready) == len(self.asleep()), "it keeps more"
         assert self.host.is_busy is bool(self.awake())
         assert self.host.waiting == (len(self.awake()) if self.is_claimed else 0)
 

@@ -138,9 +138,9 @@ def test_cancelled_ones_do_not_pile_up(exchange: Exchange) -> None:
     for _ in range(1000):
         added(exchange, key="k")
         added(exchange, key="c", concurrent=True)
-    registry = exchange._queue
-    assert registry is not None
-    assert len(registry.sequential) + len(registry.claims) < 200
+    queue = exchange._queue
+    assert queue is not None
+    assert len(queue.sequential) + len(queue.claims) < 200
     exchange.end()
     assert len([claim for claim in exchange.claim() if claim is None or not claim.done()]) == 2
 

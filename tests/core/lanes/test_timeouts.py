@@ -1,4 +1,4 @@
-"""The ``timeout`` of a callback and of its runner, on both lanes; cancellation from outside."""
+"""The ``timeout`` of callbacks and of their runner; cancellation from outside."""
 
 import asyncio
 import gc

@@ -144,7 +144,7 @@ async def test_consecutive_plain_functions_share_a_hop(
 
 
 async def test_in_order(runner: Runner) -> None:
-    """First-in, first-out over both lanes; what a callback registers joins the end."""
+    """First-in, first-out over loop and threads; what a callback registers joins the end."""
     order: list[int] = []
 
     async def on_loop(number: int) -> None:
