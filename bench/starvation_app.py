@@ -17,7 +17,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from async_after import after_response, conf
+from async_after import after_response
+from async_after._core import conf
 from async_after.asgi import AfterResponseMiddleware, App
 
 SECONDS = 0.5

@@ -15,6 +15,7 @@ import async_after
 from async_after import Completion, Delivery, Outcome
 
 PACKAGE = Path(async_after.__file__).parent
+ROOT = PACKAGE.parent
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
@@ -52,6 +53,20 @@ def test_a_module_is_small_and_says_what_it_owns(name: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 50, node.name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for folder in ("bench", "asgi_demo") for path in (ROOT / folder).rglob("*.py")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_what_bench_and_demo_import_of_ours_is_there(path: Path) -> None:
+    """Some of it runs in processes of a long benchmark only."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("async_after"):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name) or f"{node.module}.{alias.name}" in MODULES
 
 
 @pytest.mark.parametrize("name", FACES)
