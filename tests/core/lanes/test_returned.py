@@ -50,8 +50,10 @@ async def agenerator() -> AsyncIterator[int]:
     yield 1
 
 
-async def coroutine() -> None:
-    raise AssertionError("nothing is to await it")
+def future() -> "asyncio.Future[None]":
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return asyncio.Future(loop=loop)
 
 
 def raises(error: BaseException) -> Callable[[], Any]:
@@ -76,7 +78,7 @@ ENDS: dict[str, tuple[Callable[[], Any], CallbackState, str]] = {
     "an async generator": (agenerator, FAILED, "f returned a generator: nothing iterates it"),
     "an awaitable": (Query, FAILED, "f returned a Query: nothing awaits it"),
     "a future": (
-        lambda: asyncio.Future(loop=asyncio.new_event_loop()),
+        future,
         FAILED,
         "f returned a Future: nothing awaits it",
     ),
@@ -87,8 +89,6 @@ ENDS: dict[str, tuple[Callable[[], Any], CallbackState, str]] = {
 
 @pytest.mark.parametrize(("lane", "is_async"), WAYS)
 @pytest.mark.parametrize("returned", ENDS)
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
 def test_what_is_returned(
     returned: str, is_async: bool, lane: str, make_runner: MakeRunner
 ) -> None:
