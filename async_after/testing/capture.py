@@ -87,11 +87,13 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
 
     def _end(self, error: BaseException | None) -> None:
         with self._executing(error) as work:
-            InlineDispatcher(get_runner()).run_all(work)
+            if work.pending():
+                InlineDispatcher(get_runner()).run_all(work)
 
     async def _aend(self, error: BaseException | None) -> None:
         with self._executing(error) as work:
-            await InlineDispatcher(get_runner()).arun_all(work)
+            if work.pending():
+                await InlineDispatcher(get_runner()).arun_all(work)
 
     @contextmanager
     def _executing(self, error: BaseException | None) -> Iterator[Work]:
@@ -99,15 +101,12 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
         try:
             yield execution.work()
         finally:
-            self._close()
+            with self._lock:
+                self._is_open = False
+            self._leave()
+            for exchange, callback in self._held:
+                exchange.skip_dormant(callback)
         raise_all(execution.errors())
-
-    def _close(self) -> None:
-        with self._lock:
-            self._is_open = False
-        self._leave()
-        for exchange, callback in self._held:
-            exchange.skip_dormant(callback)
 
     def _copy(self) -> "capture_after_response":
         return capture_after_response(self._execute)
