@@ -213,14 +213,24 @@ PLAIN = {"scope": in_plain_scope, "inline under WSGI": inline_under_wsgi}
 """The lanes in which no loop runs."""
 
 
+def registrar_of(lane: str) -> Any:
+    """The other lanes are those of whoever registers."""
+    registrar: Any = after_response
+    return registrar.using(lane=lane) if lane in ("loop", "threads", "background") else registrar
+
+
+def run_to_its_end(lane: str, register: Register, make_runner: MakeRunner) -> Callback[Any]:
+    if lane in PLAIN:
+        return PLAIN[lane](register, make_runner)
+    return asyncio.run(run(lane, register, make_runner))
+
+
 @pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_in_each_lane(kind: str, lane: str, make_runner: MakeRunner) -> None:
     function, shape = CALLABLES[kind]
     expected = WHERE[lane][shape]
-    registrar: Any = after_response
-    if lane in ("loop", "threads", "background"):
-        registrar = registrar.using(lane=lane)
+    registrar = registrar_of(lane)
 
     def register() -> Callback[Any]:
         if expected is not REFUSED:

@@ -12,7 +12,7 @@ from async_after import Callback, CallbackState, after_response
 
 from ...first_hour import LANES
 from ..conftest import MakeRunner
-from .test_kinds import PLAIN, run
+from .test_kinds import registrar_of, run_to_its_end
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,7 @@ ENDS: dict[str, tuple[Callable[[], Any], CallbackState, str]] = {
     "a generator": (generator, FAILED, "f returned a generator: nothing iterates it"),
     "an async generator": (agenerator, FAILED, "f returned a generator: nothing iterates it"),
     "an awaitable": (Query, FAILED, "f returned a Query: nothing awaits it"),
-    "a future": (
-        future,
-        FAILED,
-        "f returned a Future: nothing awaits it",
-    ),
+    "a future": (future, FAILED, "f returned a Future: nothing awaits it"),
     "an instance of a class that raises": (OfStrange, SUCCEEDED, ""),
     "a frozen exception": (raises(Frozen("no")), FAILED, "no"),
 }
@@ -97,20 +93,15 @@ def test_what_is_returned(
     async def acall() -> Any:
         return make()
 
-    registrar: Any = after_response
-    if lane in ("loop", "threads", "background"):
-        registrar = registrar.using(lane=lane)
+    registrar = registrar_of(lane).using(name="f")
     callbacks: list[Callback[Any]] = []
 
     def register() -> Callback[Any]:
-        callbacks.append(registrar.using(name="f")(acall if is_async else lambda: make()))
+        callbacks.append(registrar(acall if is_async else lambda: make()))
         callbacks.append(after_response(int))
         return callbacks[0]
 
-    if lane in PLAIN:
-        PLAIN[lane](register, make_runner)
-    else:
-        asyncio.run(run(lane, register, make_runner))
+    run_to_its_end(lane, register, make_runner)
     assert [each.state for each in callbacks] == [state, SUCCEEDED]
     if state is FAILED:
         assert message in str(callbacks[0].exception())
@@ -120,20 +111,15 @@ def test_what_is_returned(
 def test_a_predicate_that_raises_a_frozen_exception(
     is_async: bool, lane: str, make_runner: MakeRunner
 ) -> None:
-
     async def anything() -> None: ...
 
     def predicate(outcome: object) -> bool:
         raise Frozen("no")
 
     def register() -> Callback[Any]:
-        registered: Callback[Any] = after_response.using(when=predicate)(
-            anything if is_async else int
-        )
+        registrar = registrar_of(lane).using(when=predicate)
+        registered: Callback[Any] = registrar(anything if is_async else int)
         return registered
 
-    if lane in PLAIN:
-        callback = PLAIN[lane](register, make_runner)
-    else:
-        callback = asyncio.run(run(lane, register, make_runner))
+    callback = run_to_its_end(lane, register, make_runner)
     assert (callback.state, callback.exception()) == (FAILED, Frozen("no"))
