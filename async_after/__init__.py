@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._core.capacity import RunnerFull, Statistics
+    from ._core.capacity import RunnerFull
     from ._core.delivery import Delivery
     from ._core.exchange import (
         Callback,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Completion,
         NoActiveExchange,
         Outcome,
+        Statistics,
     )
     from ._core.instrumentation import Instrument
     from ._core.registration import aafter_response, after_response, exchange_scope
@@ -52,7 +53,7 @@ _HOMES = {
     "Outcome": "exchange",
     "Runner": "runner",
     "RunnerFull": "capacity",
-    "Statistics": "capacity",
+    "Statistics": "exchange",
     "aafter_response": "registration",
     "after_response": "registration",
     "exchange_scope": "registration",

@@ -1,18 +1,21 @@
 """The setting ``ASYNC_AFTER`` of a Django project, and the bounds of a runner.
 
-Settings are read at access, so that ``override_settings`` works. Django is looked up by
-name and never imported (promise 13): the wrappers need no other set-up.
+Settings are read at first use, and when Django's ``setting_changed`` tells of another value:
+one that is changed in place, or assigned without that signal, is not seen. Django is looked
+up by name (promise 13): the wrappers need no other set-up.
 """
 
 import difflib
-import math
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
+from threading import TIMEOUT_MAX
 from typing import Any, Literal, NamedTuple, get_args
 
-from .instrumentation import Instrument
-from .runtime import django_settings
+from .exchange import Hooks
+from .runtime import Pace, clock, django_settings, log, process
 
 Overflow = Literal["wait", "drop", "raise"]
 WsgiLane = Literal["threads", "inline"]
@@ -42,35 +45,56 @@ class Bounds:
     # Together under 30 s, after which gunicorn and Kubernetes kill.
     wait_timeout: float = 20.0
     close_timeout: float = 5.0
-    instruments: Sequence[Instrument] = ()
+    instruments: Sequence[object] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             check, value = _CHECKS[field.name], getattr(self, field.name)
             wrong = check.refuse(value)
             if wrong is not None:
-                message = f"must be {check.expected}, not {_shown(value)}"
-                raise wrong(f"Runner({field.name}=...) {message}")
-        object.__setattr__(self, "instruments", tuple(self.instruments))
+                raise wrong(f"Runner({field.name}=...) {check.message(value)}")
+        object.__setattr__(self, "instruments", tuple(_made(i) for i in self.instruments))
 
 
 def _positive_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def is_seconds(value: object, *, zero: bool = False) -> bool:
-    """A finite number of seconds above zero (or zero, if that is allowed)."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return math.isfinite(value) and (value >= 0 if zero else value > 0)
-
-
 def _instruments(value: object) -> bool:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)
-        and all(isinstance(item, Instrument) for item in value)
+        and not any(map(_wrong_instrument, value))
     )
+
+
+def _wrong_instrument(item: object) -> str | None:
+    """What is wrong with an instrument, a class of them, or the dotted path of one."""
+    try:
+        named = _named(item)
+    except Exception as error:
+        return f"{item!r} cannot be imported ({type(error).__name__}: {error})"
+    if any(callable(getattr(named, hook, None)) for hook in Hooks._fields):
+        return None
+    return f"{shown(item)} has none of the hooks"
+
+
+def _named(item: object) -> Any:
+    if not isinstance(item, str):
+        return item
+    module, _, name = item.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _why_no_instruments(value: object) -> str:
+    wrong = map(_wrong_instrument, value) if isinstance(value, list | tuple) else ()
+    return "".join(f": {why}" for why in wrong if why)
+
+
+def _made(item: object) -> object:
+    """The instrument itself: of a class, or of its dotted path, a new one."""
+    named = _named(item)
+    return named() if isinstance(named, type) else named
 
 
 class Check(NamedTuple):
@@ -80,6 +104,8 @@ class Check(NamedTuple):
     expected: str
     of: tuple[type, ...] = ()
     """A wrong value of these types is a ``ValueError``, any other a ``TypeError``."""
+    why: Callable[[Any], str] = lambda value: ""
+    """What is wrong with it, where that is not plain to see."""
 
     def refuse(self, value: object) -> type[Exception] | None:
         """The built-in exception for a wrong value; ``None`` for a right one."""
@@ -91,15 +117,39 @@ class Check(NamedTuple):
         is_other = isinstance(value, bool) and bool not in self.of
         return ValueError if isinstance(value, self.of) and not is_other else TypeError
 
+    def message(self, value: Any) -> str:
+        """What is wrong with a wrong value."""
+        return f"must be {self.expected}, not {shown(value)}{self.why(value)}"
+
+
+def at_most(limit: float) -> Callable[[Any], str]:
+    """``Check.why`` of a number that may be too large."""
+
+    def why(value: Any) -> str:
+        is_over = isinstance(value, (int, float)) and value > limit
+        return f" (at most {limit:.0f})" if is_over else ""
+
+    return why
+
 
 def one_of(literal: Any, expected: str) -> Check:
     return Check(lambda value: value in get_args(literal), expected, (str,))
 
 
 _COUNT = Check(_positive_integer, "an integer, 1 or more", (int, float))
-_SECONDS = Check(lambda v: is_seconds(v, zero=True), "a number of seconds, 0 or more", (int, float))
+_SECONDS = Check(
+    lambda v: clock.is_seconds(v, zero=True),
+    "a number of seconds, 0 or more",
+    (int, float),
+    at_most(TIMEOUT_MAX),
+)
+_EVER = timedelta.max.total_seconds()
+"""Nobody waits for a time limit at a stretch (``Timers``), but it has to be one."""
 TIME_LIMIT = Check(
-    lambda v: v is None or is_seconds(v), "a number of seconds above 0, or None", (int, float)
+    lambda v: v is None or clock.is_seconds(v, at_most=_EVER),
+    "a number of seconds above 0, or None",
+    (int, float),
+    at_most(_EVER),
 )
 _CHECKS: dict[str, Check] = {
     "limit": _COUNT,
@@ -108,16 +158,19 @@ _CHECKS: dict[str, Check] = {
     "overflow": one_of(Overflow, '"wait", "drop" or "raise"'),
     "slow_step": TIME_LIMIT,
     "switch_interval": Check(
-        lambda v: v is None or (is_seconds(v) and v >= 1e-6),
+        lambda v: v is None or (clock.is_seconds(v, at_most=_EVER) and v >= 1e-6),
         "a number of seconds, 0.000001 or more, or None",
         (int, float),
+        at_most(_EVER),
     ),
     "timeout": TIME_LIMIT,
     "wait_timeout": _SECONDS,
     "close_timeout": _SECONDS,
     "instruments": Check(
         _instruments,
-        "a list of objects (no dotted paths) with the methods registered, started and ended",
+        "a list of instruments (objects, classes or dotted paths), each with at least one of the"
+        " hooks registered, started and ended, and around",
+        why=_why_no_instruments,
     ),
     "outside_request": one_of(Literal["raise", "run"], '"raise" or "run"'),
     "wsgi_lane": one_of(WsgiLane, '"threads" or "inline"'),
@@ -125,7 +178,7 @@ _CHECKS: dict[str, Check] = {
 SETTINGS = tuple(sorted(name.upper() for name in _CHECKS))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     try:
         return repr(value)
     except Exception:
@@ -140,7 +193,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def problems() -> list[str]:
     """Everything that is wrong with ``ASYNC_AFTER``, a sentence each."""
-    raw = _raw()
+    raw = django_settings.value("ASYNC_AFTER", {})
     if not isinstance(raw, Mapping):
         return [f"ASYNC_AFTER must be a dict, not {type(raw).__name__}."]
     found = []
@@ -153,7 +206,7 @@ def problems() -> list[str]:
             continue
         check = _CHECKS[key.lower()]
         if check.refuse(value):
-            found.append(f"ASYNC_AFTER[{key!r}] must be {check.expected}, not {_shown(value)}.")
+            found.append(f"ASYNC_AFTER[{key!r}] {check.message(value)}.")
     return found
 
 
@@ -162,47 +215,27 @@ _DEFAULTS = {field.name: field.default for field in fields(Bounds)} | {
     # The next request on the connection, and the server's thread, do not wait.
     "wsgi_lane": "threads",
 }
-_UNKNOWN = object()
-checked: tuple[object, dict[str, Any], Bounds] = (_UNKNOWN, {}, Bounds())
-"""The last ``ASYNC_AFTER`` that was right, a copy of it, and what it says. Who is in a hurry
-compares the object alone: the default runner asks for ``bounds()`` behind each response, and
-sees what was changed inside of it."""
-followers: list[Callable[[Bounds], None]] = []
-"""Who is told when that has changed."""
+is_known: bool = False
+"""Whether all below is what the settings say. Who is in a hurry looks at this alone."""
+debug: bool = False
+"""``DEBUG``."""
+_given: Mapping[str, Any] = {}
+"""The last ``ASYNC_AFTER`` that was right, ..."""
+_bounds: Bounds = Bounds()
+"""... and what it says."""
+_wrong_pace = Pace(1, 60.0)
 
 
 def check() -> None:
     """Raise Django's ``ImproperlyConfigured`` if anything in ``ASYNC_AFTER`` is wrong."""
-    bounds()
+    if not is_known:
+        _read()
 
 
 def bounds() -> Bounds:
-    """The bounds of the default runner: the settings, read at each access.
-
-    Raises as ``check`` does.
-    """
-    global checked
-    # Asked again and again, so that it is checked again only when it has changed, and
-    # without a call where it has not.
-    namespace, known = django_settings.namespace, checked
-    if namespace is not None:
-        raw: Any = namespace.get("ASYNC_AFTER")
-        if raw is None and namespace.get("_wrapped") is _without:
-            raw = _NOTHING if "ASYNC_AFTER" not in _without.__dict__ else None
-        if raw is not None and raw is known[0] and raw == known[1]:
-            return known[2]
-    raw = _raw()
-    if raw is not known[0] or raw != known[1]:
-        found = problems()
-        if found:
-            checked = _UNKNOWN, known[1], known[2]  # until it is right again, all ask
-            exceptions: Any = sys.modules["django.core.exceptions"]
-            raise exceptions.ImproperlyConfigured(" ".join(found))
-        names = [field.name for field in fields(Bounds) if field.name.upper() in raw]
-        known = checked = raw, dict(raw), Bounds(**{name: raw[name.upper()] for name in names})
-        for follow in followers:
-            follow(known[2])
-    return known[2]
+    """The bounds of the default runner. Raises as ``check`` does."""
+    check()
+    return _bounds
 
 
 def setting(name: str) -> Any:
@@ -210,30 +243,57 @@ def setting(name: str) -> Any:
 
     Raises as ``check`` does.
     """
-    bounds()
-    return checked[1].get(name.upper(), _DEFAULTS[name])
+    check()
+    return _given.get(name.upper(), _DEFAULTS[name])
 
 
-def _raw() -> object:
-    """``ASYNC_AFTER`` as it is now, or an empty dict.
-
-    The holder of the settings is another object as soon as they are overridden.
-    """
-    global _without
-    namespace = django_settings.found()
-    if namespace is None:
-        return _NOTHING
-    settings: Any = sys.modules["django.conf"].settings
-    if not settings.configured:
-        return _NOTHING
-    holder = namespace.get("_wrapped")
-    raw = getattr(settings, "ASYNC_AFTER", _NOTHING)
-    # Another thread may have overridden the settings meanwhile.
-    is_without = raw is _NOTHING and holder is not None and namespace.get("_wrapped") is holder
-    _without = holder if is_without else sys
-    return raw
+def last_right() -> Bounds:
+    """The bounds before the settings became wrong, if they have."""
+    return _bounds
 
 
-_NOTHING: dict[str, Any] = {}
-_without: Any = sys
-"""The holder that was last seen to have no ``ASYNC_AFTER``."""
+def _read() -> None:
+    global is_known, debug, _given, _bounds
+    if not django_settings.is_configured():
+        return  # the defaults, until Django is there
+    found = problems()
+    if found:
+        raise _improper(" ".join(found))
+    given = dict(django_settings.value("ASYNC_AFTER") or {})
+    names = [field.name for field in fields(Bounds) if field.name.upper() in given]
+    try:
+        bounds = Bounds(**{name: given[name.upper()] for name in names})
+    except Exception as error:
+        what = "an instrument of ASYNC_AFTER['INSTRUMENTS'] cannot be made"
+        raise _improper(f"{what} ({type(error).__name__}: {error})") from error
+    _given, _bounds = given, bounds
+    debug = bool(django_settings.value("DEBUG"))
+    django_settings.listen(_changed)
+    is_known = True
+    for each in process.living():
+        each.follow_settings()
+
+
+def _improper(message: str) -> Exception:
+    exceptions: Any = sys.modules["django.core.exceptions"]
+    error: Exception = exceptions.ImproperlyConfigured(message)
+    return error
+
+
+def _changed(*, setting: str, **more: Any) -> None:
+    """Django's signal ``setting_changed``. What is wrong now is refused where it enters; what is
+    under way goes on within the last right bounds."""
+    global is_known, debug
+    if setting == "DEBUG":
+        debug = bool(django_settings.value("DEBUG"))
+        for each in process.living():
+            each.follow_settings()
+    if setting != "ASYNC_AFTER":
+        return
+    is_known = False
+    try:
+        _read()
+    except Exception:
+        if _wrong_pace.is_due():
+            message = "ASYNC_AFTER is wrong now: the last right settings are kept"
+            log("exception", "settings_wrong", message)

@@ -5,11 +5,11 @@ for requests, and for nothing else.
 """
 
 import asyncio
-import time
 from typing import Any
 
-from .._core.exchange import Exchange, lending, running_callback
+from .._core.exchange import Exchange, current_callback, lending
 from .._core.runner import LoopDispatcher, Runner
+from .._core.runtime import monotonic
 
 
 async def hold(
@@ -23,7 +23,8 @@ async def hold(
     one is held; the last one waits for the whole runner first.
     """
     # One inside another exchange, or a callback, is not cancelled by a server.
-    is_inner = is_inner or running_callback() is not None
+    inside = current_callback.get()
+    is_inner = is_inner or (inside is not None and not inside.done())
     held = _Held(runner, dispatcher, is_inner)
     try:
         # A callback that has made this request needs no slot meanwhile.
@@ -80,8 +81,8 @@ class _Held(asyncio.Future[None]):
 async def _wait_for_all(runner: Runner) -> None:
     capacity = runner.capacity
     runner.shutdown.begin_waiting(capacity.wait_timeout)
-    deadline = time.monotonic() + capacity.wait_timeout
-    while (left := deadline - time.monotonic()) > 0:
+    deadline = monotonic() + capacity.wait_timeout
+    while (left := deadline - monotonic()) > 0:
         try:
             if await capacity.ledger.wait_idle(left):
                 runner.shutdown.end_waiting()

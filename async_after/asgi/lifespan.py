@@ -4,10 +4,10 @@ Promise 10, drained: before the shutdown is passed on, while what the app opened
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from .._core.runner import Runner
+from .._core.runner import Dispatcher, Runner
 from .exchange import Message, Receive, Scope, Send
 
 
@@ -19,13 +19,12 @@ class Lifespan:
         self,
         app: Callable[[Any, Any, Any], Awaitable[object]],
         runner: Runner,
-        release: Callable[[asyncio.AbstractEventLoop | None], None],
+        release: Callable[[asyncio.AbstractEventLoop, bool], None],
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
-        """``release``: is told of the loop whose server will tell us of its shutdown,
-        and of ``None`` when it does not (any more)."""
+        """``release``: is told whether the server of this loop will tell us of its shutdown."""
         self._app = app
         self._runner = runner
         self._release = release
@@ -33,7 +32,8 @@ class Lifespan:
         self._receive = receive
         self._send = send
         self._has_received = False
-        self._is_attached = False
+        self._attached_to: asyncio.AbstractEventLoop | None = None
+        self._released: asyncio.AbstractEventLoop | None = None
         self._has_answered = False
         self._is_shutting_down = False
 
@@ -48,7 +48,7 @@ class Lifespan:
                 if not self._has_received:
                     await self.receive()
                 await self.send({"type": "lifespan.startup.complete"})
-            if self._is_attached:
+            if self._attached_to is not None:
                 if not self._is_shutting_down:
                     await self.receive()
                 await self._send({"type": "lifespan.shutdown.complete"})
@@ -59,30 +59,31 @@ class Lifespan:
         message = await self._receive()
         self._has_received = True
         if message["type"] == "lifespan.startup":
-            if not self._is_attached:
-                self._is_attached = True
+            if self._attached_to is None:
+                self._attached_to = asyncio.get_running_loop()
                 self._runner.attach()
-                self._release(None)
+                self._release(self._attached_to, False)
         elif message["type"] == "lifespan.shutdown":
             self._is_shutting_down = True
-            if self._leave():
-                await self._runner.aclose()
+            if closing := self._leave():
+                await self._runner.close(closing)
         return message
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "lifespan.startup.complete":
             self._has_answered = True
-            self._release(asyncio.get_running_loop())
+            self._released = asyncio.get_running_loop()
+            self._release(self._released, True)
         elif kind == "lifespan.startup.failed":
             self._has_answered = True
             self._leave()
         await self._send(message)
 
-    def _leave(self) -> bool:
-        """This app uses the runner no more; whether no other one does."""
-        self._release(None)
-        if not self._is_attached:
-            return False
-        self._is_attached = False
-        return self._runner.detach()
+    def _leave(self) -> Sequence[Dispatcher]:
+        """This app uses the runner no more; whose callbacks end with it."""
+        released, self._released = self._released, None
+        if released is not None:
+            self._release(released, False)
+        loop, self._attached_to = self._attached_to, None
+        return [] if loop is None else self._runner.detach(loop)

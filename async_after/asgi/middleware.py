@@ -47,8 +47,8 @@ class AfterResponseMiddleware(Wrapper[App]):
         self._hold = hold
         self._dispatcher: LoopDispatcher | None = None
         """That of the loop of the last request."""
-        self._released: asyncio.AbstractEventLoop | None = None
-        """The loop whose server will tell us of its shutdown."""
+        self._released: set[asyncio.AbstractEventLoop] = set()
+        """The loops whose servers will tell us of their shutdown."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or KEY in scope:
@@ -79,17 +79,21 @@ class AfterResponseMiddleware(Wrapper[App]):
             current_exchange.set(parent)
         if exchange.end():
             dispatcher.give_way(exchange)
-            is_held = self._released is not loop if self._hold is None else self._hold
+            is_held = loop not in self._released if self._hold is None else self._hold
             if is_held and exchange.is_complete:
                 # A parent that has ended is none: a server may start a pipelined
                 # request in the context of the one before (daphne, uvicorn).
                 is_inner = parent is not None and not parent.is_ended
                 await hold(self.runner, dispatcher, exchange, is_inner=is_inner)
 
-    def _follow(self, released: asyncio.AbstractEventLoop | None) -> None:
-        """``released``: the loop whose server will tell us of its shutdown."""
-        self._released = released
-        self._dispatcher = None  # each lifespan may have a loop of its own
+    def _follow(self, loop: asyncio.AbstractEventLoop, is_released: bool) -> None:
+        """``is_released``: its server will tell us of its shutdown."""
+        if is_released:
+            self._released -= {each for each in [*self._released] if each.is_closed()}
+            self._released.add(loop)
+        else:
+            self._released.discard(loop)
+        self._dispatcher = None  # each lifespan has one of its own
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

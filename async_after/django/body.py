@@ -36,7 +36,7 @@ class Body:
 
     def _reason(self, error: BaseException) -> BaseException | None:
         """What went wrong with the body: ``None`` if it was cut."""
-        if isinstance(error, Exception):
+        if issubclass(type(error), Exception):
             return error
         self._exchange.disconnect()
         return None

@@ -3,13 +3,14 @@
 The middleware hangs it on the response that it returns itself, so it should be the outermost.
 """
 
+import _thread
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from django.http.response import HttpResponseBase
 
-from .._core.exchange import current_exchange
+from .._core.exchange import Exchange, current_exchange
 from .._core.runtime import gevent, log
 from .body import AsyncBody, Body, SyncBody, one_by_one
 from .ending import DjangoEnding
@@ -32,7 +33,8 @@ def hang_on(response: HttpResponseBase, ending: DjangoEnding, *, is_file_left_al
         else:
             body = SyncBody(ending, content)
         streaming.streaming_content = body
-    add_closers(response, _Enter(ending), _End(ending, body))
+    enter = _Enter(ending)
+    add_closers(response, enter, _End(ending, body, enter))
 
 
 def add_closers(
@@ -63,26 +65,32 @@ class _Enter(_Closer):
 
     def __init__(self, ending: DjangoEnding) -> None:
         self._ending = ending
+        self.before: Exchange | None = None
 
     def __call__(self) -> None:
-        if not self._ending.exchange.is_ended:
-            current_exchange.set(self._ending.exchange)
+        # Where it has ended already (a test client has read the body) they are late, and run.
+        self.before = current_exchange.get()
+        current_exchange.set(self._ending.exchange)
 
 
 class _End(_Closer):
     """The last closer: the response is through, the callbacks run."""
 
-    def __init__(self, ending: DjangoEnding, body: Body | None) -> None:
+    def __init__(self, ending: DjangoEnding, body: Body | None, enter: _Enter) -> None:
         self._ending = ending
         self._body = body
+        self._enter = enter
         self._is_called = False
 
     def __call__(self) -> None:
         if self._is_called:
+            current_exchange.set(self._enter.before)
             return
         self._is_called = True
         try:
             self._end()
+        except RecursionError:  # there is no stack left for it
+            _thread.start_new_thread(self._ending.end_soon, ())
         except Exception:
             exchange = self._ending.exchange
             message = "ending %s in close() failed"
@@ -90,11 +98,11 @@ class _End(_Closer):
 
     def _end(self) -> None:
         exchange = self._ending.exchange
-        parent = exchange.parent
+        before = self._enter.before if exchange.is_ended else exchange.parent
         try:
             self._complete()
         finally:
-            current_exchange.set(parent)
+            current_exchange.set(before)
             if not exchange.is_ended:
                 exchange.environ = getattr(exchange.request, "environ", None)
             self._ending.end()

@@ -78,17 +78,17 @@ class DjangoEnding(Ending):
         return response
 
     def end(self, error: BaseException | None = None) -> None:
-        if self._ends(error or self.error):
+        if self._ends(self.error if error is None else error):
             run_here, run = self.handler.run_here, self.handler.run
             (run_here if self.thread == _thread.get_ident() else run)(self.exchange)
         self.handler.hold(self.exchange)
 
     async def aend(self, error: BaseException | None = None) -> None:
-        if self._ends(error or self.error):
+        if self._ends(self.error if error is None else error):
             await self.handler.arun(self.exchange)
 
     def end_soon(self, error: BaseException | None = None) -> None:
-        super().end_soon(error or self.error)
+        super().end_soon(self.error if error is None else error)
 
 
 def _bytes(text: str) -> bytes:

@@ -170,7 +170,7 @@ def _open(request: HttpRequest) -> tuple[_Opened, DjangoEnding]:
 def _fail(ending: DjangoEnding, error: BaseException) -> None:
     """No response: the client left while an async view ran, or the server stops."""
     current_exchange.set(ending.exchange.parent)
-    if isinstance(error, asyncio.CancelledError):
+    if issubclass(type(error), asyncio.CancelledError):
         ending.exchange.disconnect()
     ending.end_soon(error)
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from .._core.registration import Interceptor, test_hook
+from .._core.runtime import check_stack
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,6 +21,7 @@ class Block(Interceptor):
     def _enter(self) -> None:
         if self._is_entered:
             raise RuntimeError(f"this {type(self).__name__}() is active already: make another one")
+        check_stack()  # for its end
         self._is_entered = True
         test_hook.enter(self)
 

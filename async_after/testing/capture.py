@@ -1,14 +1,13 @@
 """Blocks that hold back what is registered inside."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._core.exchange import Callback, Exchange, Options
 from .._core.registration import Held, test_hook
-from .._core.runner import InlineDispatcher, Work, get_runner
+from .._core.runner import InlineDispatcher, get_runner
 from .blocks import Block, raise_all
 from .execution import Execution, Registration
 
@@ -86,27 +85,32 @@ class capture_after_response(Block):  # noqa: N801 -- used as a function, as exc
         return self.__enter__()
 
     def _end(self, error: BaseException | None) -> None:
-        with self._executing(error) as work:
-            if work.pending():
+        execution = self._execution(error)
+        try:
+            if (work := execution.work()).pending():
                 InlineDispatcher(get_runner()).run_all(work)
+        finally:
+            self._close()
+        raise_all(execution.errors())
 
     async def _aend(self, error: BaseException | None) -> None:
-        with self._executing(error) as work:
-            if work.pending():
-                await InlineDispatcher(get_runner()).arun_all(work)
-
-    @contextmanager
-    def _executing(self, error: BaseException | None) -> Iterator[Work]:
-        execution = Execution(self._held if self._execute and error is None else ())
+        execution = self._execution(error)
         try:
-            yield execution.work()
+            if (work := execution.work()).pending():
+                await InlineDispatcher(get_runner()).arun_all(work)
         finally:
-            with self._lock:
-                self._is_open = False
-            self._leave()
-            for exchange, callback in self._held:
-                exchange.skip_dormant(callback)
+            self._close()
         raise_all(execution.errors())
+
+    def _execution(self, error: BaseException | None) -> Execution:
+        return Execution(self._held if self._execute and error is None else ())
+
+    def _close(self) -> None:
+        with self._lock:
+            self._is_open = False
+        self._leave()
+        for exchange, callback in self._held:
+            exchange.skip_dormant(callback)
 
     def _copy(self) -> "capture_after_response":
         return capture_after_response(self._execute)

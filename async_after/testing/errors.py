@@ -1,18 +1,20 @@
 """``raise_callback_errors``: no test passes while a callback fails in the log only."""
 
 import asyncio
-import time
 from collections.abc import Iterator
+from threading import TIMEOUT_MAX
 from typing import Any
 
-from .._core.conf import Check, is_seconds
+from .._core.conf import Check, at_most
 from .._core.exchange import Callback, Exchange
 from .._core.runner import LoopDispatcher
-from .._core.runtime import Latch, running_loop
+from .._core.runtime import Latch, clock, monotonic, running_loop
 from .blocks import Block, raise_all
 from .execution import Registration, error_of, surrounding
 
-_SECONDS = Check(is_seconds, "a number of seconds above 0", (int, float))
+_SECONDS = Check(
+    clock.is_seconds, "a number of seconds above 0", (int, float), at_most(TIMEOUT_MAX)
+)
 
 
 class raise_callback_errors(Block):  # noqa: N801
@@ -31,8 +33,7 @@ class raise_callback_errors(Block):  # noqa: N801
     def __init__(self, *, timeout: float = 5.0) -> None:
         wrong = _SECONDS.refuse(timeout)
         if wrong is not None:
-            message = f"must be {_SECONDS.expected}, not {timeout!r}"
-            raise wrong(f"raise_callback_errors(timeout=...) {message}")
+            raise wrong(f"raise_callback_errors(timeout=...) {_SECONDS.message(timeout)}")
         super().__init__()
         self._timeout = timeout
         self._heard: list[Registration] = []
@@ -81,14 +82,14 @@ class raise_callback_errors(Block):  # noqa: N801
 
     def _awaited(self) -> Iterator[tuple[Registration, Latch, float]]:
         """What to wait for, also of what is registered meanwhile; and for how many seconds."""
-        deadline = time.monotonic() + self._timeout
+        deadline = monotonic() + self._timeout
         for exchange, callback in self._heard:
             host = exchange.host
             if isinstance(host, LoopDispatcher) and host.loop.is_closed():
                 # A test's own loop has ended with it, while callbacks gave way.
                 host.abandon()
             if _may_end(exchange, callback):
-                left = max(0.0, deadline - time.monotonic())
+                left = max(0.0, deadline - monotonic())
                 yield (exchange, callback), exchange.latch(callback), left
 
     def _errors(self) -> list[BaseException]:

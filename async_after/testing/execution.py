@@ -6,7 +6,6 @@ concurrent, as one may wait for another.
 """
 
 import dataclasses
-import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -17,6 +16,7 @@ from .._core.delivery import Wait
 from .._core.exchange import Callback, CallbackState, Exchange, current_exchange
 from .._core.lanes import note
 from .._core.runner import DELIVERY_TIMEOUT, InlineDispatcher, Runner, Work
+from .._core.runtime import monotonic
 
 END_TIMEOUT = 5.0
 """Seconds until the responses must have ended. A client has its response a moment before
@@ -44,9 +44,8 @@ def error_of(callback: Callback[Any]) -> BaseException | None:
     if callback.state not in _BAD:
         return None
     error = callback.exception()
-    text = f"In callback {callback.describe()}."
-    if error is not None and text not in getattr(error, "__notes__", ()):
-        note(error, text)
+    if error is not None:
+        note(error, f"In callback {callback.describe()}.")
     return error
 
 
@@ -65,7 +64,7 @@ class Execution:
         self._turn: _Turn | None = None
         """The last one that was taken from the line."""
         self._starters: dict[Runner, InlineDispatcher] = {}
-        self._deadline = time.monotonic() + END_TIMEOUT
+        self._deadline = monotonic() + END_TIMEOUT
         self._surrounding = surrounding()
         self._deliveries: dict[Callback[Any], Wait] = {}
         self._refused: dict[Callback[Any], RuntimeError] = {}
@@ -121,7 +120,7 @@ class Execution:
 
     def errors(self) -> list[BaseException]:
         """What went wrong, in the order of registration."""
-        found = [self._refused.get(callback) or error_of(callback) for _, callback in self._held]
+        found = [self._refused.get(c, error_of(c)) for _, c in self._held]
         return [error for error in found if error is not None]
 
     def _is_due(self, exchange: Exchange, callback: Callback[Any]) -> bool:
@@ -137,7 +136,7 @@ class Execution:
                 "has not ended, so there is no outcome to ask for. Let it end inside the"
                 " block: with capture_after_response(execute=True), exchange_scope(): ...",
             )
-        elif time.monotonic() > self._deadline:
+        elif monotonic() > self._deadline:
             self._refuse(
                 exchange,
                 callback,

@@ -6,7 +6,7 @@ EOF, on nearly every server. So by default it only hands the callbacks over.
 
 import functools
 import sys
-import threading
+from collections import deque
 from typing import Any
 
 from .._core import conf
@@ -15,7 +15,7 @@ from .._core.conf import WsgiLane
 from .._core.exchange import Callback, CallbackState, Exchange, lending
 from .._core.lanes import close_old_connections, open_blocks, run_in_thread
 from .._core.runner import Dispatcher, InlineDispatcher, Runner
-from .._core.runtime import Latch, gevent, log
+from .._core.runtime import Bell, Latch, check_stack, gevent, log, process
 from .ending import Lane
 
 _CONTROL_IS_BACK = 0.05
@@ -60,11 +60,11 @@ class InServer(InlineDispatcher):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        self._lock = threading.Lock()
-        self._woken = threading.Event()
+        # No lock: a destructor may come back here.
+        self._woken = Bell()
         self._is_running = False
-        self._has_chain = False
-        """Whether the chain is claimed, and nobody runs it."""
+        self._chains: deque[None] = deque()
+        """One, where the chain is claimed and nobody runs it."""
         self._over: Latch | None = None
         """Opens when the async callback ends that is waited for."""
 
@@ -76,14 +76,17 @@ class InServer(InlineDispatcher):
         self.finish(exchange, give_way=_CONTROL_IS_BACK)
 
     def dispatch(self, exchange: Exchange) -> None:
-        with self._lock:
-            claims = exchange.claim() if self._is_running else []
-            self._has_chain = self._has_chain or None in claims
-        for callback in filter(None, claims):
+        for callback in exchange.claim() if self._is_running else []:
+            if callback is None:
+                self._chains.append(None)
+                continue
             # At once: what runs here may be waiting for it.
             threads = self._runner.thread_dispatcher()
             self.capacity.submit(SingleChain(threads, exchange, callback))
-        self._woken.set()
+        # Behind that, and ``finish`` does it the other way round: one sees the other.
+        if not self._is_running and self._takes_chain():
+            self._hand_over(exchange)
+        self._woken.ring()
         if self._is_over:
             super().dispatch(exchange)
 
@@ -101,11 +104,13 @@ class InServer(InlineDispatcher):
         self._runner.threads.give_up(callback, state, reason)
 
     def run(self, exchange: Exchange) -> None:
-        if self.capacity.background.is_here():
+        if self.capacity.background.is_here() or process.is_inside():
             # An async callback asks an app in its own process: what it would
-            # wait for here, in the loop's thread, could never begin.
+            # wait for here, in the loop's thread, could never begin. So it is where
+            # a destructor closes a response.
             self.finish(exchange)
             return
+        check_stack()  # before anything is taken
         exchange.parent = self._parent  # for the deadlock guard
         blocks = open_blocks()
         try:
@@ -122,34 +127,37 @@ class InServer(InlineDispatcher):
         # What waits for the delivery is late: a client that does not read must
         # not hold the server's thread.
         while self.capacity.ledger.holds(exchange) and not _only_waits(exchange):
-            self._woken.clear()
+            self._woken.silence()
             if self._takes_chain():
                 self._run_chain(exchange)
             else:
-                exchange.idle_latch().subscribe(self._woken.set)
-                gevent.wait_for(self._woken)
+                exchange.idle_latch().subscribe(self._woken.ring)
+                self._woken.wait()
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
-        with self._lock:
-            self._is_running = False
+        self._is_running = False
         if self._takes_chain():
             self._hand_over(exchange)
         super().finish(exchange, give_way=give_way)
 
     def _takes_chain(self) -> bool:
-        with self._lock:
-            has_chain, self._has_chain = self._has_chain, False
-        return has_chain
+        try:
+            self._chains.pop()
+        except IndexError:
+            return False
+        return True
 
     def _run_chain(self, exchange: Exchange) -> None:
-        self.capacity.refresh()
         try:
             for callback in (chain := Chain(self, exchange)):
                 self._over = None
                 if not callback.is_async:
                     self._run_here(exchange, callback)
                 if not callback.done():
-                    chain.start(self._wait_for, callback)
+                    try:
+                        self._wait_for(chain, callback)
+                    except Exception as error:  # no thread can be started, say
+                        chain.lose(callback, error)
                 del callback  # see invoke.call
         except BaseException:
             # The server wants its thread back: the others go on without it.
@@ -178,19 +186,17 @@ class InServer(InlineDispatcher):
         """Let the runner's threads go on with the chain."""
         self.capacity.submit(Chain(self._runner.thread_dispatcher(), exchange))
 
-    def _wait_for(self, chain: Chain, callback: Callback[Any]) -> bool:
+    def _wait_for(self, chain: Chain, callback: Callback[Any]) -> None:
         alone = Alone(chain)
         self._over = alone.over  # first: a signal handler may raise at any moment
-        is_started = self.capacity.background.start(alone, callback)
-        if is_started:
+        if self.capacity.background.start(alone, callback):
             alone.over.wait_in_thread()
-        return is_started
 
 
 def _only_waits(exchange: Exchange) -> bool:
     """Whether all that is left waits for something else than the response."""
     queue = exchange.queue
-    with queue.lock:
+    with exchange.host.ledger.gate.lock:
         return queue.unsettled == len(queue.unready)
 
 

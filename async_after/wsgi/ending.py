@@ -1,5 +1,6 @@
 """Ends one exchange, once, and lets its callbacks run."""
 
+import _thread
 from typing import Protocol
 
 from .._core.exchange import Exchange
@@ -33,7 +34,10 @@ class Ending:
     def end(self, error: BaseException | None = None) -> None:
         """From ``close()``."""
         if self._ends(error):
-            self._lane.run(self.exchange)
+            try:
+                self._lane.run(self.exchange)
+            except RecursionError:  # there is no stack left for it
+                _thread.start_new_thread(self._lane.run_soon, (self.exchange,))
 
     def end_soon(self, error: BaseException | None = None) -> None:
         """Without ``close()``. Any thread may call."""

@@ -3,9 +3,11 @@
 Promise 3, outside_in: each of them is entered with the exchange set.
 """
 
+import _thread
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import NoneType
 from typing import Any
 
 from .._core.exchange import current_exchange
@@ -65,7 +67,7 @@ class Response(Ending):
             if close is not None:
                 close()
         except BaseException as raised:
-            error = error or raised
+            error = raised if error is None else error
             raise
         finally:
             current_exchange.set(before)
@@ -93,10 +95,10 @@ class Response(Ending):
         error = sys.exception()
         if error is self._error_before:
             return False
-        if isinstance(error, OSError):
+        if error is not None and issubclass(type(error), OSError):
             self.exchange.refuse(error)
             return True
-        return not isinstance(error, Exception | GeneratorExit | None)
+        return not issubclass(type(error), Exception | GeneratorExit | NoneType)
 
 
 class Body(Iterator[bytes]):
@@ -140,8 +142,14 @@ class Body(Iterator[bytes]):
                 close()
             return
         self._is_closed = True
-        self._see_completion()
-        self._response.close(close, self._error)
+        try:
+            self._see_completion()
+            self._response.close(close, self._error)
+        except RecursionError:  # there is no stack left for it
+            if not self._exchange.is_ended:
+                self._is_closed = False  # or the destructor does it
+                _thread.start_new_thread(self._response.end_soon, (self._error,))
+            raise
 
     def _see_completion(self) -> None:
         exchange = self._exchange

@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from .._core.runtime import log, process
+from .._core.runtime import log, monotonic, process
 
 
 def drain_on_sigterm() -> bool:
@@ -58,11 +58,11 @@ if hasattr(os, "register_at_fork"):
 def _drain(number: int, frame: FrameType | None) -> Any:
     global _began
     if _began is None:
-        _began = time.monotonic()
+        _began = monotonic()
         # Not here: this thread may hold one of our locks at this moment. And
         # not with threading, which has a lock of its own.
         _thread.start_new_thread(_drain_and_end, (number,))
-    elif time.monotonic() - _began > _AT_ONCE:
+    elif monotonic() - _began > _AT_ONCE:
         _end(number)
 
 

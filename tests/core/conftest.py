@@ -11,7 +11,7 @@ import pytest
 
 from async_after import Callback, CallbackState, Runner
 from async_after._core.conf import Bounds
-from async_after._core.exchange import Exchange, current_exchange
+from async_after._core.exchange import Exchange, Hooks, Ledger, current_exchange
 
 DEADLINE = 10.0
 """Seconds after which a test gives up; no test that passes waits that long."""
@@ -153,26 +153,21 @@ class RecordingHost:
     def __init__(self) -> None:
         # With an instrument, so that it hears of registrations.
         self.own_bounds: Bounds | None = Bounds(instruments=(_Ear(),))
+        self.ledger = Ledger()
+        self.ledger.hooks = Hooks([self.registered], [], [self.settled])
+        self.ledger.hear()
         self.heard_of: list[Callback[Any]] = []
         self.ended: list[Callback[Any]] = []
         self.dispatched = 0
-        self.is_busy = False
-        self.waiting = 0
-        self.dormant = 0
         self.watched: list[Exchange] = []
 
-    def admit(self, exchange: Exchange, first: bool, dormant: bool) -> None:
-        assert first is not self.is_busy, "the exchange miscounts its unsettled callbacks"
-        self.dormant += dormant
-        self.is_busy = self.is_busy or not dormant
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.ledger.exchanges())
 
-    def wake(self, exchange: Exchange) -> None:
-        self.dormant -= 1
-        self.is_busy = True
-
-    def idle(self, exchange: Exchange, has_dormant: bool) -> None:
-        assert self.is_busy or self.dormant, "idle twice"
-        self.is_busy = False
+    @property
+    def waiting(self) -> int:
+        return self.ledger.waiting
 
     def resume(self, exchange: Exchange) -> None:
         self.dispatch(exchange)
@@ -180,36 +175,20 @@ class RecordingHost:
     def watch(self, exchange: Exchange) -> None:
         self.watched.append(exchange)
 
-    def move(
-        self,
-        callback: Callback[Any],
-        before: CallbackState,
-        after: CallbackState,
-        was_waiting: bool,
-    ) -> None:
-        assert before is not after
-        self.waiting -= was_waiting
-        assert self.waiting >= 0, "more began than waited"
-
-    def turn(self, ended: Callback[Any], begun: Callback[Any], was_waiting: bool) -> None:
-        assert ended.done()
-        self.waiting -= was_waiting
-        assert self.waiting >= 0, "more began than waited"
-
-    def count_waiting(self, count: int) -> None:
-        self.waiting += count
-
     def queued(self, exchange: Exchange) -> None:
         assert exchange.is_ended, "late before the end"
 
     def refuse_overflow(self, name: str) -> None:
         pass
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_room(self, exchange: Exchange) -> None:
         pass
 
     def registered(self, callback: Callback[Any]) -> None:
         self.heard_of.append(callback)
+
+    def started(self, callback: Callback[Any]) -> None:
+        raise NotImplementedError
 
     def settled(self, callback: Callback[Any]) -> None:
         assert callback.done()

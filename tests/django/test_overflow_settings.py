@@ -61,16 +61,15 @@ async def test_overflow_is_read_at_access() -> None:
     assert site.states == ["SUCCEEDED", "SUCCEEDED", "DROPPED", "DROPPED", "SUCCEEDED"]
 
 
-async def test_pending_limit_is_read_at_access() -> None:
+async def test_another_pending_limit() -> None:
     site = Site()
     settings: dict[str, Any] = {**SMALL, "OVERFLOW": "drop"}
     with override_settings(ASYNC_AFTER=settings):
         await site.get(3)
-        settings["PENDING_LIMIT"] = 3  # changed in place
-        await site.get(3)
+        with override_settings(ASYNC_AFTER={**settings, "PENDING_LIMIT": 3}):
+            await site.get(3)
         assert site.states == ["RUNNING", "PENDING", "DROPPED", "PENDING", "PENDING", "DROPPED"]
-        settings["PENDING_LIMIT"] = 1  # those that wait already are kept
-        await site.get()
+        await site.get()  # those that wait already are kept
         assert site.states[3:] == ["PENDING", "PENDING", "DROPPED", "DROPPED"]
     await site.end()
     assert site.callbacks[4].state is CallbackState.SUCCEEDED

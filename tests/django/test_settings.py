@@ -1,9 +1,9 @@
-"""``ASYNC_AFTER``: read at access, and refused with what would be right."""
+"""``ASYNC_AFTER``: pushed by Django's signal, and refused with what would be right."""
 
 import asyncio
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.checks import run_checks
@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 
 from async_after import CallbackState, NoActiveExchange, after_response, exchange_scope, get_runner
+from async_after._core import conf
 from async_after._core.runtime import Pace
 from async_after.asgi import AfterResponseMiddleware as ASGIMiddleware
 from async_after.django import AfterResponseMiddleware
@@ -33,6 +34,7 @@ class Ear:
         self.heard.append("ended")
 
 
+TIMES = ("TIMEOUT", "SLOW_STEP", "SWITCH_INTERVAL", "WAIT_TIMEOUT", "CLOSE_TIMEOUT")
 WRONG: list[tuple[Any, str]] = [
     ({"LIMT": 1}, r"unknown key 'LIMT'. The keys are: CLOSE_TIMEOUT, INSTRUMENTS, LIMIT"),
     ({"limit": 1}, "unknown key 'limit'.* Did you mean 'LIMIT'"),
@@ -43,11 +45,17 @@ WRONG: list[tuple[Any, str]] = [
     ({"MAX_THREADS": 1.5}, "must be an integer, 1 or more, not 1.5"),
     ({"TIMEOUT": 0}, "must be a number of seconds above 0, or None, not 0"),
     ({"TIMEOUT": float("nan")}, "above 0, or None, not nan"),
+    *(
+        ({name: 10**400}, rf"{name}.*number of seconds.*, not 10+ \(at most \d+\)")
+        for name in TIMES
+    ),
     ({"SWITCH_INTERVAL": 0}, "must be a number of seconds, 0.000001 or more, or None, not 0"),
     ({"WAIT_TIMEOUT": -1}, "must be a number of seconds, 0 or more, not -1"),
     ({"CLOSE_TIMEOUT": None}, "0 or more, not None"),
     ({"INSTRUMENTS": [object()]}, "registered, started and ended"),
     ({"INSTRUMENTS": "tests"}, "registered, started and ended"),
+    ({"INSTRUMENTS": ["nowhere.Ear"]}, "'nowhere.Ear' cannot be imported .ModuleNotFoundError"),
+    ({"INSTRUMENTS": ["django.test.Client"]}, "'django.test.Client' has none of the hooks"),
     ({"OUTSIDE_REQUEST": "ignore"}, 'must be "raise" or "run"'),
     ({"OUTSIDE_REQUEST": []}, 'must be "raise" or "run"'),
     (["LIMIT"], "ASYNC_AFTER must be a dict, not list"),
@@ -76,17 +84,20 @@ def test_every_problem_is_told_at_once() -> None:
     assert not [e for e in run_checks() if e.id == "async_after.E001"]
 
 
-def test_settings_are_read_at_access() -> None:
+def test_settings_are_pushed() -> None:
+    """By ``setting_changed``: what is changed in place is not seen."""
     ear = Ear()
     views.todo.append(lambda: None)
     Client().get("/sync")
     settings: dict[str, Any] = {"INSTRUMENTS": [ear]}
     with override_settings(ASYNC_AFTER=settings):
         Client().get("/sync")
+        with override_settings(ASYNC_AFTER={}):
+            Client().get("/sync")
         settings["INSTRUMENTS"] = []  # changed in place
         Client().get("/sync")
     Client().get("/sync")
-    assert ear.heard == ["registered", "started", "ended"]
+    assert ear.heard == ["registered", "started", "ended"] * 2
 
 
 def test_instruments_of_settings_that_are_no_more_hear_nothing() -> None:
@@ -100,20 +111,54 @@ def test_instruments_of_settings_that_are_no_more_hear_nothing() -> None:
     assert ear.heard == ["registered", "started", "ended"]
 
 
-def test_settings_that_become_wrong_in_place() -> None:
-    """A registration compares the object alone; what is in it is looked at behind each response."""
+class Counted(Ear):
+    """One that ``INSTRUMENTS`` names by its class, or by its dotted path."""
+
+    made: ClassVar[list["Counted"]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made.append(self)
+
+
+@pytest.mark.parametrize("given", [Counted, f"{__name__}.Counted"])
+def test_instruments_by_class_and_by_dotted_path(given: object) -> None:
+    """One is made when the settings are read, and stays until they change."""
     views.todo.append(lambda: None)
-    settings, client = {"LIMIT": 5}, Client()
-    with override_settings(ASYNC_AFTER=settings):
+    before = len(Counted.made)
+    with override_settings(ASYNC_AFTER={"INSTRUMENTS": [given]}):
+        for debug in (True, False):
+            with override_settings(DEBUG=debug):
+                Client().get("/sync")
+        Client().get("/async")
+    [instrument] = Counted.made[before:]
+    assert instrument.heard == ["registered", "started", "ended"] * 3
+
+
+def test_an_instrument_that_cannot_be_made() -> None:
+    class Broken(Ear):
+        def __init__(self) -> None:
+            raise KeyError("no such bucket")
+
+    message = r"INSTRUMENTS'\] cannot be made \(KeyError: 'no such bucket'"
+    with (
+        override_settings(ASYNC_AFTER={"INSTRUMENTS": [Broken]}),
+        pytest.raises(ImproperlyConfigured, match=message),
+    ):
+        after_response(print)
+
+
+def test_settings_that_become_wrong_are_refused_until_they_are_right() -> None:
+    views.todo.append(lambda: None)
+    client = Client()
+    with override_settings(ASYNC_AFTER={"LIMIT": 5}):
         client.get("/sync")
-        settings["LIMIT"] = 0
+        with override_settings(ASYNC_AFTER={"LIMIT": 0}):
+            for _ in range(2):
+                with pytest.raises(ImproperlyConfigured, match="LIMIT"):
+                    client.get("/sync")
         client.get("/sync")
-        for _ in range(2):
-            with pytest.raises(ImproperlyConfigured, match="LIMIT"):
-                client.get("/sync")
-        settings["LIMIT"] = 5
-        client.get("/sync")
-    assert [callback.state.name for callback in views.registered] == ["SUCCEEDED"] * 3
+    assert [callback.state.name for callback in views.registered] == ["SUCCEEDED"] * 2
 
 
 def test_a_timeout_from_the_settings() -> None:
@@ -128,7 +173,7 @@ async def test_settings_that_become_wrong_lose_nothing(
 ) -> None:
     """Callbacks that are under way still run, within the last right bounds."""
     # It is said once a minute, and another test may have made it say so.
-    monkeypatch.setattr(get_runner(), "_wrong_pace", Pace(1, 60.0))
+    monkeypatch.setattr(conf, "_wrong_pace", Pace(1, 60.0))
     views.todo.append(lambda: None)
     response: Any = AfterResponseMiddleware(views.sync_view)(_request())
     with override_settings(ASYNC_AFTER={"LIMIT": 0}):

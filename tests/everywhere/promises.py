@@ -1,16 +1,22 @@
 """Views for promises that take more than one callback to be seen. None knows how it is served."""
 
 import asyncio
+import logging
 import threading
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextvars import copy_context
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from async_after import Outcome, after_response
+from async_after._core.exchange import current_exchange, key_holder
 
 from . import work
-from .serving import BODY, both
+from .serving import BODY, PARTS, both, pair
 from .setups import LIMIT, PENDING_LIMIT
 from .work import keep, note
 
@@ -139,3 +145,102 @@ def overflows(request: HttpRequest, ident: str) -> HttpResponse:
         keep(ident, concurrent(_hold, event, f"{ARGUMENT} {number}"))
     threading.Timer(0.1, event.set).start()
     return HttpResponse(BODY)
+
+
+# outside_in
+
+
+class Looks:
+    """Whether the places where a request comes by are inside its exchange, by name."""
+
+    def __init__(self, request: HttpRequest, ident: str) -> None:
+        holder = key_holder(request)
+        assert holder is not None
+        self._exchange = holder["async_after.exchange"]
+        self._ident = ident
+
+    def look(self, where: str) -> None:
+        is_inside = current_exchange.get() is self._exchange
+        note(self._ident, [where, is_inside])
+        if is_inside:
+            keep(self._ident, after_response(str, where))
+
+    def response(self, body: Any) -> HttpResponseBase:
+        """One that looks at whatever its server, and Django, do with it."""
+        response = StreamingHttpResponse(body)
+        response._resource_closers.append(lambda: self.look("close"))  # type: ignore[attr-defined]
+        return response
+
+
+def looks_around(request: HttpRequest, ident: str) -> HttpResponseBase:
+    looks = Looks(request, ident)
+    looks.look("view")
+    context = copy_context()
+    thread = threading.Thread(target=lambda: context.run(looks.look, "thread"))
+    thread.start()
+    thread.join(work.DEADLINE)
+
+    def parts() -> Iterator[bytes]:
+        for part in PARTS:
+            looks.look("step")
+            yield part
+
+    return looks.response(parts())
+
+
+async def alooks_around(request: HttpRequest, ident: str) -> HttpResponseBase:
+    looks = Looks(request, ident)
+    looks.look("view")
+    await sync_to_async(looks.look)("thread")
+    await asyncio.create_task(_alook(looks))
+
+    async def parts() -> AsyncIterator[bytes]:
+        for part in PARTS:
+            await asyncio.sleep(0)
+            looks.look("step")
+            yield part
+
+    return looks.response(parts())
+
+
+async def _alook(looks: Looks) -> None:
+    looks.look("task")
+
+
+pair(looks_around, alooks_around)
+
+
+# in_context
+
+said: dict[str, list[list[object]]] = defaultdict(list)
+"""What the log has said of the callbacks of a request: the event, and in whose context."""
+
+
+def _hear(record: logging.LogRecord) -> bool:
+    """A filter: as those that put the id of the request into each line."""
+    ident = str(getattr(record, "path", "")).rpartition("/")[2]
+    said[ident].append([record.__dict__["event"], work.variable.get()])
+    return True
+
+
+logging.getLogger("async_after").addFilter(_hear)
+
+
+@both
+def is_told_of(request: HttpRequest, ident: str) -> HttpResponse:
+    """As a middleware sets an id, and another one later."""
+    work.variable.set("of the view")
+    for function in (_fail, _afail):
+        keep(ident, after_response(function))
+    keep(ident, after_response.using(timeout=0.05)(work.never_end, ident))
+    work.variable.set("too late")
+    keep(ident, after_response(lambda: said[ident]))
+    return HttpResponse(BODY)
+
+
+def _fail() -> None:
+    raise LookupError
+
+
+async def _afail() -> None:
+    _fail()

@@ -71,3 +71,26 @@ def test_what_is_dropped_is_named_discreetly(site: Site) -> None:
     log = site.stderr()
     assert f"promises._hold of GET /sync/overflows/{visit.ident} (200) was dropped" in log
     assert "secret-" not in log, log[-3000:]
+
+
+@pytest.mark.promise("outside_in")
+@KINDS
+def test_outside_in(site: Site, kind: str) -> None:
+    """The exchange of the request is current in the view, in what the view starts, in each step
+    of the body and in ``close()``, whoever calls them where."""
+    own = ["task"] if kind == "async" else []
+    places = ["view", "thread", *own, *["step"] * 3, "close"]
+    visit = site.visit(f"{kind}/looks_around", callbacks=len(places))
+    assert visit.reply.body == b"one two three"
+    assert visit.notes == [[place, True] for place in places]
+    assert [callback["result"] for callback in visit.callbacks] == places
+
+
+@pytest.mark.promise("in_context")
+@KINDS
+def test_in_context(site: Site, kind: str) -> None:
+    """The log says in the context of each callback what became of it."""
+    visit = site.visit(f"{kind}/is_told_of", callbacks=4)
+    assert visit.states == ["FAILED", "FAILED", "TIMED_OUT", "SUCCEEDED"]
+    events = ["callback_failed", "callback_failed", "callback_timed_out"]
+    assert visit.callbacks[-1]["result"] == [[event, "of the view"] for event in events]

@@ -203,7 +203,8 @@ def premature(events: list[Event]) -> list[str]:
     joins a thread before it raises that error to the server."""
     sent: set[str] = set()
     over: set[str] = set()
-    complete: dict[str, bool] = {}
+    # One of the callbacks of each request tells the outcome.
+    complete = {e["id"]: e["completion"] == "SENT" for e in events if "completion" in e}
     wrong = []
     for event in events:
         ident = event["id"]
@@ -211,12 +212,8 @@ def premature(events: list[Event]) -> list[str]:
             sent.add(ident)
         elif event["event"] in ("send failed", "returned", "raised", "gone"):
             over.add(ident)
-        elif event["event"] in _BEGINNINGS:
-            # The first callback of each request tells the outcome.
-            if "completion" in event:
-                complete[ident] = event["completion"] == "SENT"
-            if ident not in (sent if complete[ident] else over):
-                wrong.append(ident)
+        elif event["event"] in _BEGINNINGS and ident not in (sent if complete[ident] else over):
+            wrong.append(ident)
     return wrong
 
 

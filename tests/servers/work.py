@@ -1,6 +1,7 @@
 """The callbacks of the served apps. What a request wants stands in its query string.
 
-``n``: how many callbacks; ``kind``: ``async``, ``sync`` or ``both`` in turn;
+``n``: how many callbacks; ``kind``: ``async``, ``sync``, ``both`` or ``all`` in turn (``all``:
+in each lane, in the chain and beside it; ``plain``: the plain functions of these);
 ``delay``: seconds that each suspends; ``gated``: each waits until the test opens the gate
 of the request, so that it decides what comes first (see ``gates``).
 """
@@ -35,28 +36,32 @@ class Wanted:
             "gated" in query,
         )
 
-    def functions(self) -> list[Any]:
+    def works(self) -> list["Work"]:
         kinds = _KINDS[self.kind]
         return [kinds[number % len(kinds)] for number in range(self.count)]
 
     def register(self) -> None:
         after_response.using(takes_outcome=True)(see, self.ident)
-        for number, function in enumerate(self.functions()):
-            after_response(function, self, number)
+        for number, (function, options) in enumerate(self.works()):
+            after_response.using(**options)(function, self, number)
 
     async def aregister(self) -> None:
         await aafter_response.using(takes_outcome=True)(see, self.ident)
-        for number, function in enumerate(self.functions()):
-            await aafter_response(function, self, number)
+        for number, (function, options) in enumerate(self.works()):
+            await aafter_response.using(**options)(function, self, number)
 
 
 async def suspend(wanted: Wanted, number: int) -> None:
     """An async callback that really suspends: one that never does hides
     cancellations."""
     record("start", wanted.ident, n=number)
-    await asyncio.sleep(wanted.delay)
-    if wanted.gated:
-        await Gate(wanted.ident).wait()
+    try:
+        await asyncio.sleep(wanted.delay)
+        if wanted.gated:
+            await Gate(wanted.ident).wait()
+    except asyncio.CancelledError:
+        record("callback cancelled", wanted.ident, n=number)
+        raise
     record("end", wanted.ident, n=number)
 
 
@@ -68,7 +73,19 @@ def block(wanted: Wanted, number: int) -> None:
     record("end", wanted.ident, n=number)
 
 
-_KINDS: dict[str, list[Any]] = {"async": [suspend], "sync": [block], "both": [suspend, block]}
+Work = tuple[Any, dict[str, Any]]
+"""A function, and the options it is registered with."""
+_KINDS: dict[str, list[Work]] = {
+    "plain": [(block, {}), (block, {"concurrent": True})],
+    "async": [(suspend, {})],
+    "sync": [(block, {})],
+    "both": [(suspend, {}), (block, {})],
+    "all": [
+        (function, options | more)
+        for options in ({}, {"concurrent": True})
+        for function, more in ((suspend, {}), (block, {}), (suspend, {"lane": "background"}))
+    ],
+}
 
 
 def fields(outcome: Outcome) -> dict[str, object]:

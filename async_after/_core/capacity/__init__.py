@@ -3,7 +3,6 @@
 from . import reports
 from .capacity import Capacity
 from .chains import Alone, Chain, SingleChain, run_alone
-from .ledger import Statistics
 from .overflow import RunnerFull
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "Chain",
     "RunnerFull",
     "SingleChain",
-    "Statistics",
     "reports",
     "run_alone",
 ]

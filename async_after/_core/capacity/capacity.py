@@ -5,19 +5,19 @@ takes one slot, each concurrent callback one of its own. At most
 ``pending_limit`` of finished exchanges wait, or ``overflow`` says what then.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
+from .. import conf
 from ..conf import Bounds
-from ..exchange import SUCCEEDED, Callback, CallbackState, Exchange
-from ..instrumentation import log_ended, tell
+from ..exchange import Callback, CallbackState, Exchange, Ledger, Statistics
+from ..instrumentation import hooks_of, log_ended, tell
 from ..lanes import BackgroundLoop, WorkerPool
-from ..runtime import SwitchInterval, Timers, is_debug
+from ..runtime import Gate, SwitchInterval, Timers
 from .chains import CLOSED_RUNNER, Chain
-from .ledger import Ledger, Statistics
 from .limiter import Limiter
 from .overflow import FULL, Backpressure
-from .reports import Reports
+from .reports import Reports, SlowOnes
 
 
 class Capacity:
@@ -25,19 +25,17 @@ class Capacity:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self.refresh: Callable[[], None] = lambda: None
-        """Reads the settings again, and calls ``follow`` if they have changed. The bounds of a
-        ``Runner`` of the user's own are fixed."""
         self.owner: object = None
         """The runner. It lives on while its callbacks do, though nobody else refers to it."""
         self.ledger: Ledger = Ledger()
-        self.limiter: Limiter = Limiter(bounds.limit)
+        self.limiter: Limiter = Limiter(bounds.limit, self.ledger)
         self.begin_life()
 
     def follow(self, bounds: Bounds) -> None:
         """These are the bounds from now on."""
         self._bounds = bounds
         self.limiter.limit = bounds.limit
+        self.hear()
 
     def begin_life(self) -> None:
         """Nothing runs and nothing waits: in a new runner, and in a process
@@ -50,18 +48,21 @@ class Capacity:
         self.starts: Timers = Timers(linger=1.0)
         self.background: BackgroundLoop = BackgroundLoop(self.pool, self.slow_background_step)
         self.ledger.begin()
-        self.limiter.begin(self._bounds.limit)
+        self.limiter.begin(self._bounds.limit, self.ledger)
         self.backpressure: Backpressure = Backpressure(
-            self.ledger, lambda: self._bounds, self.timers.call_later
+            self.ledger, lambda: self._bounds, lambda: self.limiter.free, self.timers.call_later
         )
         self.reports: Reports = Reports(self.ledger, self.timers.call_later)
+        self.hear()
+
+    def gates(self) -> Sequence[Gate]:
+        return [self.ledger.gate, self.pool.gate]
 
     def statistics(self) -> Statistics:
         return self.ledger.statistics(self.pool.overdue_count)
 
     @property
     def wait_timeout(self) -> float:
-        self.refresh()
         return self._bounds.wait_timeout
 
     @property
@@ -75,15 +76,14 @@ class Capacity:
         if chain.starter.is_shut:
             chain.abandon(CLOSED_RUNNER)
             return
-        self.refresh()
         self.limiter.submit(chain)
 
     def refuse_overflow(self, name: str) -> None:
         if self._bounds.overflow == "raise":
             self.backpressure.refuse(name)
 
-    async def wait_for_room(self) -> None:
-        await self.backpressure.wait()
+    async def wait_for_room(self, exchange: Exchange) -> None:
+        await self.backpressure.wait(exchange)
 
     def limit_waiting(self, exchange: Exchange) -> None:
         if self.backpressure.check(exchange):
@@ -100,32 +100,27 @@ class Capacity:
     # What becomes of callbacks.
 
     def registered(self, callback: Callback[Any]) -> None:
-        if self._bounds.instruments:
-            tell(self._bounds.instruments, "registered", callback)
+        tell(self.ledger.hooks.registered, "registered", callback)
 
     def started(self, callback: Callback[Any]) -> None:
-        if is_debug():
-            self.reports.started(callback)
-        if self.backpressure.is_awaited:
-            self.backpressure.look()
-        if self._bounds.instruments:
-            tell(self._bounds.instruments, "started", callback)
+        if (room := self.ledger.room) is not None:
+            room.open()
+        if self.ledger.hooks.started:
+            tell(self.ledger.hooks.started, "started", callback)
 
     def settled(self, callback: Callback[Any]) -> None:
-        if self.reports.began:
-            self.reports.settled(callback)
         if self.limiter.lent:
             self.limiter.ended(callback)
-        if self.backpressure.is_awaited:
-            self.backpressure.look()
+        if (room := self.ledger.room) is not None:
+            room.open()
         state = callback._state
         if state is CallbackState.DROPPED:
             losses = self.backpressure.losses if callback._reason is FULL else self.reports.losses
             losses.add(callback)
-        elif state is not SUCCEEDED:
+        elif state is not CallbackState.SUCCEEDED:
             log_ended(callback)
-        if self._bounds.instruments:
-            tell(self._bounds.instruments, "ended", callback)
+        if self.ledger.hooks.ended:
+            tell(self.ledger.hooks.ended, "ended", callback)
 
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
         self.reports.slow_step(callback, seconds, self._bounds.slow_step)
@@ -135,3 +130,11 @@ class Capacity:
         if callback.home != "background":
             limit = self._bounds.slow_step
             self.reports.slow_step(callback, seconds, limit, in_background=True)
+
+    def hear(self) -> None:
+        """Look who hears of callbacks, and what becomes of those for which there is no room."""
+        self.ledger.timeout = self._bounds.timeout
+        self.ledger.refuses = self._bounds.overflow == "raise"
+        of_debug = [SlowOnes()] if conf.debug else []
+        self.ledger.hooks = hooks_of([*of_debug, *self._bounds.instruments])
+        self.ledger.hear()

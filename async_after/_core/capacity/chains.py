@@ -7,7 +7,7 @@ which starts the next one when the last has ended.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from ..exchange import Callback, CallbackState, Exchange, Lane
+from ..exchange import Callback, CallbackState, Exchange, Lane, Ledger
 from ..lanes import InlineLane
 from ..runtime import Latch, log
 
@@ -19,61 +19,72 @@ CLOSED_RUNNER = "the runner has shut down"
 class Starter(Protocol):
     """Who takes callbacks to their lanes, seen from below."""
 
+    ledger: Ledger
+
     @property
     def is_shut(self) -> bool: ...
     def started(self, callback: Callback[Any]) -> None: ...
-    @property
-    def settled(self) -> Callable[[Callback[Any]], None]: ...
     def start_async(self, chain: "Chain", callback: Callback[Any]) -> bool: ...
-    def start_in_thread(self, chain: "Chain") -> bool: ...
+    def start_in_thread(self, chain: "Chain") -> bool:
+        """``False`` if it waits for a thread, without its slot."""
+
+    def give_back(self) -> bool:
+        """In a change: the slot of a chain, if nobody waits for one; whether it is so."""
+
     def release(self) -> None:
-        """Give the slot back."""
+        """Give the slot back, or pass it on."""
 
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
 
 
 class Chain:
-    """The chain of an exchange's sequential callbacks."""
+    """The chain of an exchange's sequential callbacks. It has a slot while one of them runs."""
 
-    __slots__ = ("exchange", "starter")
+    __slots__ = ("exchange", "finished", "following", "is_over", "single", "starter", "timeout_of")
+
+    goes_on = True
+    is_single = False
 
     def __init__(self, starter: Starter, exchange: Exchange) -> None:
         self.starter: Starter = starter
+        self.timeout_of: Callable[[Callback[Any]], float | None] = starter.timeout_of
         self.exchange: Exchange = exchange
+        self.single: Callback[Any] | None = None
+        """The concurrent one, where it is one, until it is taken."""
+        self.finished: Callback[Any] | None = None
+        """The one that was finished last, for the worker that has run it."""
+        self.following: Callback[Any] | None = None
+        """The one that runs in the place of the one that was finished last."""
+        self.is_over: bool = False
+        """Nothing was left, and the claim is given back, and the slot."""
 
-    def _set_out(self) -> None:
-        self.exchange.set_out()
-
-    def is_closed(self) -> bool:
+    @property
+    def is_shut(self) -> bool:
         """Whether callbacks are not started any more."""
         return self.starter.is_shut
 
     def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         """The next callback to run, RUNNING, if it belongs to one of these
         lanes; those not wanted are SKIPPED on the way."""
-        exchange = self.exchange
-        if self.starter.is_shut:
+        exchange, starter, single = self.exchange, self.starter, self.single
+        if starter.is_shut:
             self.drop(CLOSED_RUNNER)
-        while (callback := self._next(lanes)) is not None:
+        if single is None and self.is_single:
+            return None
+        while (callback := exchange.next(lanes, single)) is not None:
+            self.single = None  # see invoke.call
             if callback.options.when == "always" or callback.options.wants(exchange.sealed):
-                self.starter.started(callback)
+                ledger = starter.ledger
+                if ledger.hooks.started or ledger.room is not None:
+                    starter.started(callback)
                 return callback
+            callback._began = None
             exchange.settle(callback, CallbackState.SKIPPED)
         return None
 
-    def follow(
-        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
-    ) -> Callback[Any] | None:
-        """``callback`` has returned ``result``: settle it, and take the next one;
-        ``None``, and nothing done, where that is not all there is to do."""
-        starter = self.starter
-        if starter.is_shut:
-            return None
-        following = self.exchange.follow(callback, result, lanes)
-        if following is not None:
-            starter.settled(callback)
-            starter.started(following)
-        return following
+    def give_back(self) -> None:
+        """In a change: it is over, if the slot can be given back at once."""
+        self.is_over = self.starter.give_back()
 
     def __iter__(self) -> Iterator[Callback[Any]]:
         """All of them, RUNNING, one after another; then the claim is given back."""
@@ -81,43 +92,59 @@ class Chain:
             while (callback := self.take()) is not None:
                 yield callback
 
-    def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
-        return self.exchange.next(lanes)
-
     def is_empty(self) -> bool:
         """Whether there is nothing left; the claim to it is given back then."""
         return self.exchange.give_back()
 
+    def has_nothing(self) -> bool:
+        """The same, in a change."""
+        return self.exchange.queue.has_nothing()
+
     def go(self) -> bool:
-        """Start the next callback; ``False`` when there is none left."""
+        """Start the next callback; ``False`` when there is none left, or when it waits for a
+        thread: it needs no slot then."""
+        self.is_over = False
         while True:
             # A plain function is taken in the thread that runs it: until
             # there is one it is PENDING.
             callback = self.take(_LOOPS)
             if callback is not None:
-                if self.start(self.starter.start_async, callback):
-                    return True
-                continue
-            if self.is_empty():
+                try:
+                    if self.starter.start_async(self, callback):
+                        return True
+                except Exception as error:
+                    self.lose(callback, error)
+            elif self.is_empty():
                 return False
-            self._set_out()
-            if self.start(self.starter.start_in_thread):
-                return True
+            else:
+                try:
+                    return self.starter.start_in_thread(self)
+                except Exception as error:  # no thread can be started, say
+                    if (callback := self.take()) is not None:
+                        self.lose(callback, error)
 
-    def start(self, start: Callable[..., bool], *callback: Callback[Any]) -> bool:
-        """Start this callback, or the next one, in that way; ``False`` if it cannot be."""
-        try:
-            return start(self, *callback)
-        except Exception as error:  # no thread can be started, say
-            for lost in callback or filter(None, [self.take()]):
-                self.exchange.drop(lost, f"it cannot be started: {error}")
-                message = "callback %s cannot be started"
-                log("exception", "callback_not_started", message, lost.describe(), of=lost)
-            return False
+    def set_out(self) -> None:
+        """It has a slot and a thread, and begins in a moment."""
+        self.exchange.queue.set_out(self.starter.ledger, None)
+
+    def lose(self, callback: Callback[Any], error: Exception) -> None:
+        """It cannot be started."""
+        log(
+            "exception",
+            "callback_not_started",
+            "callback %s cannot be started",
+            callback.describe(),
+            of=callback,
+        )
+        self.exchange.drop(callback, f"it cannot be started: {error}")
 
     def drop(self, reason: str) -> None:
         """Give up what has not been started."""
-        while (callback := self._next(None)) is not None:
+        single = self.single
+        if single is None and self.is_single:
+            return
+        while (callback := self.exchange.next(None, single)) is not None:
+            callback._began = None
             self.exchange.drop(callback, reason)
 
     def abandon(self, reason: str) -> None:
@@ -130,42 +157,35 @@ class Chain:
         if not self.go():
             self.starter.release()
 
-    def timeout_of(self, callback: Callback[Any]) -> float | None:
-        return self.starter.timeout_of(callback)
-
 
 class SingleChain(Chain):
     """One concurrent callback."""
 
-    __slots__ = ("_callback",)
+    __slots__ = ()
+
+    is_single = True
 
     def __init__(self, starter: Starter, exchange: Exchange, callback: Callback[Any]) -> None:
         super().__init__(starter, exchange)
-        self._callback: Callback[Any] | None = callback
+        self.single = callback
 
-    def _next(self, lanes: Sequence[Lane] | None) -> Callback[Any] | None:
-        callback = self._callback
-        if callback is None:
-            return None
-        if lanes is not None and callback.home not in lanes:
-            when = callback.options.when
-            if when == "always" or callback.options.wants(self.exchange.sealed):
-                return None
-        self._callback = None
-        return callback if self.exchange.begin(callback) else None
-
-    def follow(self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]) -> None:
-        return None
-
-    def _set_out(self) -> None:
-        self.exchange.set_out(self._callback)
+    def set_out(self) -> None:
+        if (callback := self.single) is not None:
+            self.exchange.queue.set_out(self.starter.ledger, callback)
 
     def is_empty(self) -> bool:
-        return self._callback is None or self._callback.done()
+        callback = self.single
+        return callback is None or callback.state is not CallbackState.PENDING
+
+    has_nothing = is_empty
 
 
 class Alone:
     """Stands in for a chain in a lane that is to run one of its callbacks, and no other."""
+
+    goes_on = False
+    is_over = False
+    following = None
 
     def __init__(self, chain: Chain) -> None:
         self.exchange: Exchange = chain.exchange
@@ -173,9 +193,6 @@ class Alone:
         self._chain = chain
 
     def take(self, lanes: Sequence[Lane] | None = None) -> None:
-        return None
-
-    def follow(self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]) -> None:
         return None
 
     def drop(self, reason: str) -> None:

@@ -1,28 +1,30 @@
 """Who may run: the slots of a runner, and the line of those that wait for one.
 
 Promise 9, bounded: at most ``limit`` chains have a slot; the line is first-in,
-first-out.
+first-out. What waits for a thread has no slot, and holds nobody up.
 """
 
-import threading
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from ..exchange import Callback
+from ..exchange import Callback, Ledger
+from ..runtime import Gate, change
 from .chains import Chain
 
 
 class Limiter:
-    def __init__(self, limit: int) -> None:
-        self.begin(limit)
+    """A part of the books: what is changed here is changed under their lock (``Gate``)."""
 
-    def begin(self, limit: int) -> None:
+    def __init__(self, limit: int, ledger: Ledger) -> None:
+        self.begin(limit, ledger)
+
+    def begin(self, limit: int, ledger: Ledger) -> None:
         """Empty it in place, after a fork too: others keep references to its methods."""
         self.limit: int = limit
-        self._lock = threading.Lock()
-        self._used = 0
+        self.gate: Gate = ledger.gate
+        self._used: int = 0
         self._waiting: deque[Chain] = deque()
         self._trim_at = 64
         self.lent: Counter[Callback[Any]] = Counter()
@@ -32,77 +34,139 @@ class Limiter:
         """Slots that are taken."""
         return self._used
 
-    def submit(self, chain: Chain) -> None:
-        """Start a chain, or keep it until there is room."""
-        limit = self.limit
-        ready: list[Chain] = []
-        with self._lock:
-            if not self._waiting and self._used < limit:
-                self._used += 1
-                ready.append(chain)
-            else:
-                self._enqueue(chain, limit, ready)
-        for chain in ready:
-            chain.advance()
+    @property
+    def free(self) -> int:
+        """Slots that are not."""
+        return max(0, self.limit - self._used)
 
-    def _enqueue(self, chain: Chain, limit: int, ready: list[Chain]) -> None:
-        # Those that wait go first: settings may have made room for more.
-        self._waiting.append(chain)
+    def submit(self, chain: Chain, *, first: bool = False) -> None:
+        """Start a chain, or keep it until there is room: at the end of the line, or ``first``."""
+        ready: Sequence[Chain] = ()
+        gate = self.gate
+        try:
+            gate.acquire()
+            if gate.is_busy:
+                gate.asked.append(partial(self.submit, chain, first=first))
+                return
+            gate.is_busy = True
+            try:
+                if not self._waiting and self._used < self.limit:
+                    self._used += 1
+                    ready = (chain,)
+                else:
+                    ready = self._enqueue(chain, first)
+            finally:
+                gate.is_busy = False
+        finally:
+            gate.release()
+        if gate.asked:
+            gate.catch_up()
+        for each in ready:
+            if not each.go():
+                self.release()
+
+    def _enqueue(self, chain: Chain, first: bool) -> Sequence[Chain]:
+        if first:
+            self._waiting.appendleft(chain)
+        else:
+            self._waiting.append(chain)
         if len(self._waiting) > self._trim_at:
             # Some may have nothing to start any more.
-            self._waiting = deque(chain for chain in self._waiting if not chain.is_empty())
+            self._waiting = deque(chain for chain in self._waiting if not chain.has_nothing())
             self._trim_at = 64 + 2 * len(self._waiting)
-        while self._waiting and self._used < limit:
-            self._used += 1
+        # Those that wait go first: settings may have made room for more.
+        ready = []
+        while self._waiting and self._used < self.limit:
             ready.append(self._waiting.popleft())
+            self._used += 1
+        return ready
+
+    def give_back(self) -> bool:
+        """In a change: a slot, if nobody waits for one; whether it is so."""
+        if self._waiting:
+            return False
+        self._used -= 1
+        return True
 
     def release(self) -> None:
         """A slot is free: for the next chain that has something to start."""
-        limit = self.limit
-        while True:
-            with self._lock:
-                if not self._waiting or self._used > limit:
-                    self._used -= 1
-                    return
-                chain = self._waiting.popleft()
+        while (chain := self._pass_on()) is not None:
             if chain.go():
                 return
 
+    @change
+    def _pass_on(self) -> Chain | None:
+        if self._waiting and self._used <= self.limit:
+            return self._waiting.popleft()
+        self._used -= 1
+        return None
+
+    def take(self) -> bool:
+        """A slot for a unit that has a thread, if one is free and nobody waits for it."""
+        return self._take() is True
+
+    @change
+    def _take(self) -> bool:
+        if self._waiting or self._used >= self.limit:
+            return False
+        self._used += 1
+        return True
+
+    @change
     def trim(self) -> None:
         """Take out the last ones if they have nothing to start any more: they
         would wait in vain, and in ever growing number."""
-        with self._lock:
-            while self._waiting and self._waiting[-1].is_empty():
-                self._waiting.pop()
+        while self._waiting and self._waiting[-1].has_nothing():
+            self._waiting.pop()
 
     def take_closed(self) -> list[Chain]:
         """Take those out that will not be started any more."""
-        with self._lock:
-            closed = [chain for chain in self._waiting if chain.is_closed()]
-            self._waiting = deque(chain for chain in self._waiting if not chain.is_closed())
+        return self._take_closed() or []
+
+    @change
+    def _take_closed(self) -> list[Chain]:
+        closed = [chain for chain in self._waiting if chain.is_shut]
+        self._waiting = deque(chain for chain in self._waiting if not chain.is_shut)
         return closed
 
-    @contextmanager
-    def lending(self, callback: Callback[Any]) -> Iterator[None]:
+    def lending(self, callback: Callback[Any]) -> "Lending":
         """A callback that only waits for another one lends its slot, or a full
         runner would never get to the one waited for. Its tasks may wait for
         several at once: it has one slot to lend."""
-        with self._lock:
-            self.lent[callback] += 1
-            lends = self.lent[callback] == 1
-        if lends:
-            self.release()
-        try:
-            yield
-        finally:
-            with self._lock:
-                if callback in self.lent:
-                    self.lent[callback] -= 1
-                    if not self.lent[callback]:
-                        del self.lent[callback]
-                        self._used += 1
+        return Lending(self, callback)
 
+    @change
+    def lend(self, callback: Callback[Any]) -> bool:
+        callback._is_watched = True
+        self.lent[callback] += 1
+        return self.lent[callback] == 1
+
+    @change
+    def take_back(self, callback: Callback[Any]) -> None:
+        if callback in self.lent:
+            self.lent[callback] -= 1
+            if not self.lent[callback]:
+                del self.lent[callback]
+                self._used += 1
+
+    @change
     def ended(self, callback: Callback[Any]) -> None:
-        with self._lock:
-            # Whoever still waits in its name has no slot to take back.
-            self._used += 1 if self.lent.pop(callback, 0) else 0
+        # Whoever still waits in its name has no slot to take back.
+        self._used += 1 if self.lent.pop(callback, 0) else 0
+
+
+class Lending:
+    """While inside, a callback has lent its slot."""
+
+    __slots__ = ("_callback", "_limiter")
+
+    def __init__(self, limiter: Limiter, callback: Callback[Any]) -> None:
+        self._limiter = limiter
+        self._callback = callback
+
+    def __enter__(self) -> None:
+        if self._limiter.lend(self._callback):
+            self._limiter.release()
+
+    def __exit__(self, *error: object) -> None:
+        self._limiter.take_back(self._callback)

@@ -4,13 +4,14 @@ Promise 9, bounded: ``pending_limit`` is about the pending callbacks of
 finished exchanges. Those of an open one make nobody wait, and are no overflow.
 """
 
-import threading
+import functools
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from ..conf import Bounds
-from ..exchange import Exchange, current_callback
-from ..runtime import Latch, Pace, log
-from .ledger import Ledger
+from ..exchange import Callback, Exchange, Ledger, current_callback
+from ..runtime import Gate, Latch, Pace, change, log
 from .reports import Later, Losses
 
 STALLED = 5.0
@@ -27,15 +28,33 @@ class RunnerFull(RuntimeError):
     __module__ = "async_after"
 
 
+class _Guest:
+    """A view that wants a place for one callback."""
+
+    __slots__ = ("has_place", "latch", "queue")
+
+    def __init__(self, queue: Any) -> None:
+        self.queue = queue
+        self.latch = Latch()
+        self.has_place = False
+
+
 class Backpressure:
     """The room for waiting callbacks."""
 
-    def __init__(self, ledger: Ledger, bounds: Callable[[], Bounds], later: Later) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        bounds: Callable[[], Bounds],
+        free_slots: Callable[[], int],
+        later: Later,
+    ) -> None:
         self._ledger = ledger
         self._bounds = bounds
-        self._lock = threading.Lock()
-        self._latch: Latch | None = None
-        self.is_awaited: bool = False
+        self._free_slots = free_slots
+        self.gate: Gate = ledger.gate
+        self._guests: deque[_Guest] = deque()
+        """Views that wait for room, first-in, first-out."""
         self._pace = Pace(1, 60.0)
         self.losses: Losses = Losses(Pace(1, 1.0), later)
         """Those that are dropped for want of room: logged at most once a second."""
@@ -59,33 +78,90 @@ class Backpressure:
                 ' or "drop".'
             )
 
-    async def wait(self) -> None:
+    async def wait(self, exchange: Exchange) -> None:
         """Wait while there is no room; not inside a callback, which holds a
-        slot itself, and not while nothing moves."""
-        inside = current_callback.get()
-        if inside is not None and self._ledger.is_running(inside):
+        slot itself, and not while nothing moves. A place is kept for who has waited, until its
+        exchange ends: those that wait do not all find the same one."""
+        inside, ledger = current_callback.get(), self._ledger
+        is_inside = inside is not None and ledger.is_running(inside)
+        if self._bounds().overflow != "wait" or is_inside:
             return
-        while self._bounds().overflow == "wait" and self._is_full():
-            with self._lock:
-                if self._latch is None:
-                    self._latch = Latch()
-                    self.is_awaited = True
-                latch = self._latch
-            begun = self._ledger.begun
-            if not self._is_full() or await latch.wait(STALLED):
-                continue
-            if self._ledger.begun == begun:
-                return
+        guest = _Guest(exchange.queue)
+        if self._enter(guest):
+            return
+        begun = None
+        try:
+            while ledger.begun != begun:
+                begun = ledger.begun
+                if await guest.latch.wait(STALLED):
+                    break
+        except BaseException:  # its client has gone
+            self._give_up(guest)
+            self.open()
+            raise
+        self._go_on(guest)
 
-    def look(self) -> None:
-        """A callback has begun or ended: is there room for those that wait?"""
-        if self._is_full():
-            return
-        with self._lock:
-            latch, self._latch = self._latch, None
-            self.is_awaited = False
-        if latch is not None:
+    def open(self) -> None:
+        """A callback has begun or ended: those for whom there is a place now go on."""
+        for latch in self._let_in() or ():
             latch.open()
+
+    # In a change.
+
+    @change
+    def _enter(self, guest: "_Guest") -> bool:
+        """Whether there is a place for it; else it stands in the line."""
+        is_known = bool(guest.queue.promised)
+        if (is_known or not self._guests) and self._has_place(guest):
+            self._keep_place(guest)
+            return True
+        if is_known:  # those behind it may be waiting for the place that it keeps
+            self._guests.appendleft(guest)
+        else:
+            self._guests.append(guest)
+        self._ledger.room = self
+        self._ledger.hear()
+        return False
+
+    @change
+    def _let_in(self) -> list[Latch]:
+        opened = []
+        while self._guests and self._has_place(self._guests[0]):
+            guest = self._guests.popleft()
+            self._keep_place(guest)
+            opened.append(guest.latch)
+        if not self._guests:
+            self._ledger.room = None
+            self._ledger.hear()
+        return opened
+
+    @change
+    def _go_on(self, guest: "_Guest") -> None:
+        """Without a place, if it has none: nothing moves."""
+        if not guest.has_place:
+            self._guests.remove(guest)
+            self._keep_place(guest)
+
+    @change
+    def _give_up(self, guest: "_Guest") -> None:
+        if not guest.has_place:
+            self._guests.remove(guest)
+        elif guest.queue.promised:
+            guest.queue.promised -= 1
+            self._ledger.promised -= 1
+
+    def _has_place(self, guest: "_Guest") -> bool:
+        """Besides those that are kept. An exchange that keeps some is not held up by them."""
+        ledger, limit = self._ledger, self._bounds().pending_limit
+        if guest.queue.promised:
+            return ledger.waiting < limit
+        return ledger.waiting + ledger.promised < limit + self._free_slots()
+
+    def _keep_place(self, guest: "_Guest") -> None:
+        guest.has_place = True
+        if not guest.queue.is_over:  # else what it registers is late, and waits at once
+            guest.queue.promised += 1
+            self._ledger.promised += 1
 
     def check(self, exchange: Exchange) -> bool:
         """An exchange that has ended may bring more than there is room for.
@@ -116,7 +192,7 @@ class Backpressure:
 
     def _drop_newest(self, exchange: Exchange, limit: int) -> bool:
         dropped = False
-        while (newest := exchange.queue.newest()) is not None:
+        while (newest := self._newest(exchange)) is not None:
             if not self._ledger.dooms(limit):
                 break
             if exchange.drop(newest, FULL, if_pending=True):
@@ -124,3 +200,9 @@ class Backpressure:
             else:
                 self._ledger.spare()
         return dropped
+
+    def _newest(self, exchange: Exchange) -> Callback[Any] | None:
+        gate = self._ledger.gate
+        # In the middle of a change, who makes it goes through the line.
+        trims = not gate.is_inside()
+        return gate.look(functools.partial(exchange.queue.newest, trims=trims))

@@ -3,15 +3,14 @@
 Promise 10, drained: each lost callback is logged by name.
 """
 
-import threading
-import time
+from _thread import RLock
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from contextvars import Context
+from typing import Any, Protocol
 
-from ..exchange import Callback, Exchange
+from ..exchange import Callback, Exchange, Ledger
 from ..runtime import Pace, is_debug, log
-from .ledger import Ledger
 
 LONG = 60.0
 """Seconds after which a callback without a timeout is named."""
@@ -44,7 +43,7 @@ class Losses:
     def __init__(self, pace: Pace, later: Later) -> None:
         self._pace = pace
         self._later = later
-        self._lock = threading.Lock()
+        self._lock = RLock()  # a destructor may come back here
         self._unsaid: Counter[str] = Counter()
 
     def add(self, callback: Callback[Any]) -> None:
@@ -72,7 +71,9 @@ class Losses:
         """Name those that have had no line yet."""
         if self._unsaid and (rest := self._take_rest()):
             self._pace.is_due()  # this is a line as well
-            log("error", "callbacks_dropped", "callbacks were dropped: %s", rest, callbacks=rest)
+            message = "callbacks were dropped: %s"
+            # In nobody's context, as it is about several.
+            Context().run(lambda: log("error", "callbacks_dropped", message, rest, callbacks=rest))
 
     def _take_rest(self) -> str:
         with self._lock:
@@ -80,12 +81,29 @@ class Losses:
         return f"{unsaid.total()} more, {listed(unsaid)}" if unsaid else ""
 
 
+class SlowOnes:
+    """An instrument of ``DEBUG = True``: it names callbacks that are slow, but do no harm."""
+
+    def ended(self, callback: Callback[Any]) -> None:
+        seconds = callback.took
+        if seconds is None or seconds <= SLOW:
+            return
+        log(
+            "warning",
+            "callback_slow",
+            "callback %s took %.1f s: the response did not wait for it, but a shutdown does"
+            " (DEBUG = True shows this)",
+            callback.describe(),
+            seconds,
+            of=callback,
+            seconds=seconds,
+        )
+
+
 class Reports:
     def __init__(self, ledger: Ledger, later: Later) -> None:
         self._ledger = ledger
         self._named: set[str] = set()
-        self.began: dict[Callback[Any], float] = {}
-        """Since when they run, with ``DEBUG = True``."""
         self.losses: Losses = Losses(Pace(1000, 1.0), later)
 
     def slow_step(
@@ -115,26 +133,6 @@ class Reports:
             of=callback,
             seconds=seconds,
             slow_step=limit,
-        )
-
-    # With DEBUG = True callbacks that are slow, but do no harm, are named too.
-
-    def started(self, callback: Callback[Any]) -> None:
-        self.began[callback] = time.monotonic()
-
-    def settled(self, callback: Callback[Any]) -> None:
-        began = self.began.pop(callback, None)
-        if began is None or (seconds := time.monotonic() - began) <= SLOW:
-            return
-        log(
-            "warning",
-            "callback_slow",
-            "callback %s took %.1f s: the response did not wait for it, but a shutdown does"
-            " (DEBUG = True shows this)",
-            callback.describe(),
-            seconds,
-            of=callback,
-            seconds=seconds,
         )
 
     def long_ones(self) -> float | None:
@@ -186,3 +184,33 @@ class Reports:
     def _unsettled(self) -> list[Callback[Any]]:
         pending = [c for exchange in self._ledger.exchanges() for c in exchange.pending()]
         return [*self._ledger.running(), *pending]
+
+
+class _Capacity(Protocol):
+    ledger: Ledger
+    reports: Reports
+
+
+class Lookout:
+    """Names callbacks without a timeout that take very long, once, while any are under way."""
+
+    def __init__(self, capacity: _Capacity, later: Later) -> None:
+        """``later``: raises ``RuntimeError`` if there is no later."""
+        self._capacity = capacity
+        self._later = later
+        self.is_on: bool = False
+
+    def look_in(self, seconds: float) -> None:
+        self.is_on = True
+        try:
+            self._later(seconds, self._look)
+        except RuntimeError:  # the loop is closed
+            self.is_on = False
+
+    def _look(self) -> None:
+        self.is_on = False  # before the look, so that no start goes unseen
+        seconds = self._capacity.reports.long_ones()
+        if seconds is None and self._capacity.ledger.exchanges():
+            seconds = LONG  # what waits may begin
+        if seconds is not None and not self.is_on:
+            self.look_in(seconds)

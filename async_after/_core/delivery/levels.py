@@ -7,9 +7,10 @@ the program there has read them; and behind a proxy the peer is the proxy.
 """
 
 import math
-import time
 from enum import IntEnum
 from typing import Protocol
+
+from ..runtime import clock, monotonic
 
 
 class Delivery(IntEnum):
@@ -60,13 +61,13 @@ class Wait:
         level: Delivery,
         timeout: float | None,
     ) -> None:
-        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-        if timeout is not None and not (is_number and timeout >= 0):
+        if timeout is not None and not clock.is_seconds(timeout, zero=True):
+            is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
             kind = ValueError if is_number else TypeError
             raise kind(f"timeout={timeout!r}: must be a number of seconds, 0 or more, or None")
         self._connection = connection
         self._level = level
-        self._deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self._deadline = math.inf if timeout is None else monotonic() + timeout
         # Most acknowledgements come within a round trip; one that does not, of a client
         # that stalls, is worth few looks a second.
         self._pause = 0.001
@@ -79,7 +80,7 @@ class Wait:
         reached, may_rise = self._connection.look()
         # What was acknowledged stays so, whatever the connection carries later.
         self.reached = max(self.reached, reached)
-        left = self._deadline - time.monotonic()
+        left = self._deadline - monotonic()
         if self.is_reached or not may_rise or left <= 0:
             return None
         pause, self._pause = self._pause, min(self._pause * 1.3, 0.2)

@@ -4,26 +4,29 @@ It knows neither event loop nor runner. Adapters feed it five events; a runner, 
 ``Host``, takes the callbacks from it.
 """
 
-from .callback import Callback, current_callback, lending, name_of, running_callback
+from .callback import Callback
 from .exchange import Exchange
+from .ledger import Hooks, Ledger, Statistics
 from .lookup import KEY, NoActiveExchange, current_exchange, inside, key_holder
-from .options import Lane, Options, When
+from .options import Lane, Options, When, name_of
 from .outcome import Completion, Outcome
-from .state import RUNNING, SUCCEEDED, CallbackNotRun, CallbackState
+from .state import CallbackNotRun, CallbackState
+from .waiting import current_callback, lending
 
 __all__ = [
     "KEY",
-    "RUNNING",
-    "SUCCEEDED",
     "Callback",
     "CallbackNotRun",
     "CallbackState",
     "Completion",
     "Exchange",
+    "Hooks",
     "Lane",
+    "Ledger",
     "NoActiveExchange",
     "Options",
     "Outcome",
+    "Statistics",
     "When",
     "current_callback",
     "current_exchange",
@@ -31,5 +34,4 @@ __all__ = [
     "key_holder",
     "lending",
     "name_of",
-    "running_callback",
 ]

@@ -5,16 +5,13 @@ callable, arguments and context are dropped as soon as the callback has ended.
 """
 
 import asyncio
-import functools
-import inspect
 from _thread import get_ident
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context, ContextVar, copy_context
-from types import CoroutineType
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..runtime import Latch
+from ..runtime import Latch, clock, monotonic
 from .options import Lane, Options
 from .outcome import Outcome
 from .state import PENDING, RUNNING, CallbackNotRun, CallbackState
@@ -32,6 +29,7 @@ class Owner(Protocol):
     @property
     def parent(self) -> "Owner | None": ...
     def label(self) -> str: ...
+    def cancel(self, callback: "Callback[Any]") -> bool: ...
     def values(self) -> dict[str, object]: ...
     def settle(
         self,
@@ -42,6 +40,7 @@ class Owner(Protocol):
         expected: CallbackState | None = None,
     ) -> bool: ...
     def latch(self, callback: "Callback[Any]") -> Latch: ...
+    def wait_for(self, callback: "Callback[Any]", timeout: float | None) -> Awaitable[None]: ...
     @property
     def host(self) -> Any: ...
 
@@ -57,6 +56,16 @@ Task = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """What a callback calls: the callable, and its arguments."""
 
 
+class Place:
+    """Of one key. It is found before the lock, as comparing keys is the user's code."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self) -> None:
+        self.callback: Callback[Any] | None = None
+        """The last that was registered."""
+
+
 class Callback(Generic[R]):
     """The handle of one registration.
 
@@ -67,15 +76,22 @@ class Callback(Generic[R]):
     # Written by the exchange alone, under its lock; read by anyone.
     __slots__ = (
         "__weakref__",
+        "_around",
+        "_began",
         "_context",
+        "_ended",
         "_exception",
         "_is_dormant",
         "_is_waiting",
+        "_is_watched",
         "_latch",
+        "_never",
         "_number",
         "_outcome",
         "_owner",
+        "_place",
         "_reason",
+        "_registered",
         "_result",
         "_returned",
         "_state",
@@ -115,14 +131,25 @@ class Callback(Generic[R]):
         self._exception: BaseException | None = None
         # It is pending, its exchange has ended, and it has no slot yet.
         self._is_waiting = False
-        # Which one of its exchange.
+        # Somebody is to be told of its end, or it has something to give back then.
+        self._is_watched = False
+        # Where the exchange finds it by its key.
+        self._place: Place | None = None
+        # Which one of its exchange; 0 until it is in the books.
         self._number = 0
         # Why it was dropped.
         self._reason: str | None = None
         # It waits for something that may never come, and nobody waits for it.
         self._is_dormant = False
+        # It was told, in the middle of a change, that it never begins.
+        self._never = False
         # Its own, if it is another than that of its exchange.
         self._outcome: Outcome | None = None
+        # What instruments have entered around it.
+        self._around: Any = None
+        self._registered: float = monotonic()
+        self._began: float | None = None
+        self._ended: float | None = None
 
     @property
     def state(self) -> CallbackState:
@@ -132,6 +159,33 @@ class Callback(Generic[R]):
     def outcome(self) -> Outcome | None:
         """What became of the response; ``None`` until the exchange has ended."""
         return self._outcome or self._owner.outcome
+
+    @property
+    def registered_at(self) -> datetime:
+        """When it was registered: aware, in UTC."""
+        return clock.on_the_wall(self._registered)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it began to run: aware, in UTC. ``None`` if it has not."""
+        return None if self._began is None else clock.on_the_wall(self._began)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended, in whichever way: aware, in UTC. ``None`` if it has not."""
+        return None if self._ended is None else clock.on_the_wall(self._ended)
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds from its registration to its start; ``None`` if it has not started."""
+        return None if self._began is None else self._began - self._registered
+
+    @property
+    def took(self) -> float | None:
+        """Seconds from its start to its end; ``None`` if it has not run, or has not ended."""
+        if self._began is None or self._ended is None:
+            return None
+        return self._ended - self._began
 
     def done(self) -> bool:
         """Whether it has ended, in whichever way."""
@@ -175,10 +229,7 @@ class Callback(Generic[R]):
         A running coroutine function is cancelled as asyncio cancels a task; a
         running plain function cannot be stopped. Both answer ``False``.
         """
-        if self._owner.settle(self, CallbackState.CANCELLED, expected=PENDING):
-            return True
-        self._ask_to_stop(CallbackState.CANCELLED)
-        return False
+        return self._owner.cancel(self)
 
     def _ask_to_stop(self, state: CallbackState, reason: str | None = None) -> None:
         """It is running: let it stop, and end in ``state``. Any thread may call.
@@ -194,6 +245,12 @@ class Callback(Generic[R]):
         if stop is not None:
             stop.cancel(self)
 
+    def _discard(self, returned: Any) -> None:
+        """Nobody will await the coroutine that it has returned, at its timeout say."""
+        returned.close()
+        if self._around is not None:
+            (self._context or Context()).run(self._around.leave, None)
+
     async def wait(self, timeout: float | None = None) -> R:
         """Wait up to ``timeout`` seconds for its end; its result, as ``result()``.
 
@@ -201,19 +258,22 @@ class Callback(Generic[R]):
         ``TimeoutError`` when the time is up, and ``RuntimeError`` at once
         where the waiting could never end: in its own exchange before the
         response, and in a sequential callback for itself or a later one.
+        ``TypeError`` or ``ValueError`` for a timeout that nobody can wait.
         """
+        clock.refuse_timeout("wait", timeout)
         if not self.done():
-            _refuse_deadlock(self)
-            with lending():
-                if not await self._owner.latch(self).wait(timeout):
-                    raise TimeoutError(
-                        f"callback {self.name} was still {self._state.value} after {timeout} s"
-                    )
+            await self._owner.wait_for(self, timeout)
         return self.result()
 
     def describe(self) -> str:
         """Name and exchange, for a log line."""
         return f"{self.name} of {self._owner.label()}"
+
+    def context(self) -> Context:
+        """A copy of its own, in which everything is said of it (log, instruments): its own may
+        be in use, in another thread too. Empty when all has been said."""
+        own = self._context
+        return Context() if own is None else own.copy()
 
     def values(self) -> dict[str, object]:
         """The same by name, for the attributes of a log record."""
@@ -221,65 +281,3 @@ class Callback(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Callback {self.name} {self._state.name}>"
-
-
-current_callback: ContextVar[Callback[Any] | None] = ContextVar(
-    "async_after.callback", default=None
-)
-
-
-def running_callback() -> Callback[Any] | None:
-    """The callback that this is called in, if it has not ended."""
-    callback = current_callback.get()
-    return callback if callback is not None and not callback.done() else None
-
-
-def lending() -> AbstractContextManager[None]:
-    """While inside, the callback that this is called in, if any, only waits."""
-    waiting = running_callback()
-    return nullcontext() if waiting is None else waiting._owner.host.lending(waiting)
-
-
-current_owner: ContextVar[Owner | None] = ContextVar("async_after.exchange", default=None)
-"""The current exchange. Those who know exchanges call it ``lookup.current_exchange``."""
-
-
-def _refuse_deadlock(callback: Callback[Any]) -> None:
-    """``RuntimeError`` where waiting for ``callback`` here can never end."""
-    here = current_owner.get()
-    while here is not None:
-        if here is callback._owner and not here.is_ended:
-            raise RuntimeError(
-                f"waiting for callback {callback.name} before its response is sent would never"
-                " end: it runs after the response. Wait in another callback with"
-                " concurrent=True, or await the function itself."
-            )
-        here = here.parent
-    waiting = running_callback()
-    if waiting is None:
-        return
-    both_in_line = not waiting.options.concurrent and not callback.options.concurrent
-    if waiting is callback or (waiting._owner is callback._owner and both_in_line):
-        raise RuntimeError(
-            f"callback {waiting.name} waiting for callback {callback.name} of the same exchange"
-            " would never end: sequential callbacks run one after the other. Register one of"
-            " them with concurrent=True."
-        )
-
-
-def close_unstarted(returned: Any) -> None:
-    """Nobody will await what a plain function has returned at its timeout."""
-    if (
-        isinstance(returned, CoroutineType)
-        and inspect.getcoroutinestate(returned) == inspect.CORO_CREATED
-    ):
-        returned.close()
-
-
-def name_of(func: Callable[..., Any]) -> str:
-    """``module.qualname`` of what is called in the end: partials are unwrapped."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    if not hasattr(func, "__qualname__"):
-        func = type(func)
-    return f"{getattr(func, '__module__', None) or '?'}.{func.__qualname__}"

@@ -7,18 +7,20 @@ Promise 1, never_before: it hands out none before ``end``.
 Promise 14, late: what is registered after the end is dispatched at once.
 """
 
-from collections.abc import Callable, Sequence
-from time import monotonic
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
-from ..runtime import Latch, process
-from .callback import Callback, close_unstarted
+from ..runtime import Latch, check_stack, monotonic
+from . import settling
+from .callback import Callback
 from .host import Host
 from .options import Lane
 from .outcome import Outcome
 from .queue import CallbackQueue
 from .response import ResponseState
 from .state import PENDING, CallbackState
+from .waiting import wait_for
 
 
 class Exchange(ResponseState):
@@ -60,32 +62,54 @@ class Exchange(ResponseState):
         """Control is about to go back to the server; are there callbacks to run?
         Only the first call counts: the others answer ``False``.
 
-        It takes no lock where there is nothing to run. ``add`` publishes the queue and then
-        looks whether this has ended; here it is the other way round: one sees the other."""
+        It takes no lock: ``add`` publishes the queue and then looks whether this has ended; here
+        it is the other way round, and one sees the other."""
         if self.is_ended:
             return False
         if error is not None or not self.is_complete:
             self._close(error)
         self.is_ended = True
         self.parent = None
-        queue = self._queue
-        if queue is None:
-            self._forget()
+        if (queue := self._queue) is None:
+            self.request = self.response = None  # promise 15, as when the last callback has ended
             return False
+        if queue.asks or queue.unready or queue.unsettled <= queue.dormant:
+            try:
+                return self._end_with(queue)
+            except RecursionError:  # somebody who has more stack does it
+                self.host.ledger.gate.asked.append(partial(self._end_with, queue))
+        return True
+
+    def _end_with(self, queue: CallbackQueue) -> bool:
         if queue.asks:
-            _ = self.sealed  # now: what the connection carries later belongs to other responses
-        with queue.lock:
-            must_watch = bool(queue.unready) and not queue.place_acknowledged(self._outcome)
-            has_callbacks = queue.unsettled > queue.dormant
-            if not has_callbacks:
-                queue.claims.clear()
-                queue.has_chain = False
-                queue.is_over = True
-            has_unsettled = queue.unsettled > 0
+            # Now: what the connection carries later belongs to other responses.
+            _ = self.sealed
+        gate = self.host.ledger.gate
+        try:
+            gate.acquire()
+            if gate.is_busy:
+                # Whoever asks for them later finds out how many there are.
+                gate.asked.append(partial(self._end_with, queue))
+                return True
+            gate.is_busy = True
+            try:
+                must_watch = bool(queue.unready) and not queue.place_acknowledged(self._outcome)
+                has_callbacks = queue.unsettled > queue.dormant
+                if not has_callbacks:
+                    queue.claims.clear()
+                    queue.has_chain = False
+                    queue.is_over = True
+                    self.host.ledger.keep(queue)
+            finally:
+                gate.is_busy = False
+        finally:
+            gate.release()
+        if gate.asked:
+            gate.catch_up()
         if must_watch:
             self.host.watch(self)
-        if not has_unsettled:
-            self._forget()
+        if not queue.unsettled:
+            self.request = self.response = None
         return has_callbacks
 
     # Registering.
@@ -96,72 +120,106 @@ class Exchange(ResponseState):
         ``dormant``: it waits for ``ready``, and nobody waits for it. One that
         waits for the delivery does so too, but is waited for.
         """
-        replaced: Callback[Any] | None = None
         host, options = self.host, callback.options
-        queue = self._queue or self._make_queue()
-        with queue.lock:
-            if options.key is not None:
-                # First, as comparing keys is the user's code, and may raise.
-                replaced = queue.keyed.get(options.key)
-                queue.keyed[options.key] = callback
-            host.admit(self, queue.unsettled == queue.dormant, dormant)
-            queue.unsettled += 1
-            queue.registered = callback._number = queue.registered + 1
-            queue.asks = queue.asks or options.asks
-            awaits_delivery = options.when == "acknowledged"
-            is_claimable, is_late = False, self.is_ended
-            if dormant or awaits_delivery:
-                queue.put_off(callback, dormant=dormant)
-            else:
-                is_claimable = queue.append(callback)
-                if queue.is_over:
-                    queue.wait_for_slots(host, callback)
-        host.registered(callback)
+        ledger, queue, place = host.ledger, self._queue, None
+        if options.key is not None:
+            place = self.queue.place_of(options.key)
+        replaced: Callback[Any] | None = None
+        if self.is_ended or place is not None or ledger.hooks.registered:
+            check_stack()  # more is to be done behind the change
+        gate = ledger.gate
+        try:
+            gate.acquire()
+            if gate.is_busy:
+                later = partial(self.add, callback, dormant=dormant)
+                gate.asked.append(partial(callback.context().run, later))
+                return
+            gate.is_busy = True
+            try:
+                if queue is None:
+                    queue = self._publish_queue(CallbackQueue())
+                is_late = queue.is_over
+                is_claimable = ledger.admit(self, queue, callback, dormant)
+                if is_late and host.counts_waiting and callback not in queue.unready:
+                    callback._is_waiting = True
+                    ledger.waiting += 1
+                if place is not None:
+                    replaced, place.callback = place.callback, callback
+                    callback._place = place
+                    callback._is_watched = True
+            finally:
+                gate.is_busy = False
+        finally:
+            gate.release()
+        if gate.asked:
+            gate.catch_up_or_later()
+        if ledger.hooks.registered:
+            host.registered(callback)
         if replaced is not None:
             self.settle(replaced, CallbackState.CANCELLED, expected=PENDING)
-        if is_late and not dormant:
-            self._tell_late(self.host.dispatch, is_claimable, awaits_delivery)
+        if callback._never:  # cancelled before it was in the books
+            self.settle(callback, CallbackState.CANCELLED, expected=PENDING)
+        if is_late or (self.is_ended and options.awaits_delivery):
+            # Of a cancelled one, too: those behind it rely on its claim.
+            self._tell_late(host.dispatch, callback, is_claimable)
 
     def ready(self, callback: Callback[Any], outcome: Outcome | None = None) -> None:
         """What it waited for has come: it goes to its place in the line, or runs
         late, with an ``outcome`` of its own. Any thread may call."""
-        queue = self.queue
-        with queue.lock:
-            if callback not in queue.unready or callback.done():
+        queue, host, is_claimable = self.queue, self.host, False
+        awaits_delivery = callback.options.awaits_delivery and outcome is None
+        gate = host.ledger.gate
+        try:
+            gate.acquire()
+            if gate.is_busy:
+                gate.asked.append(partial(self.ready, callback, outcome))
                 return
-            callback._outcome = outcome
-            awaits_delivery = callback.options.when == "acknowledged" and outcome is None
-            if callback._is_dormant:
-                callback._is_dormant = False
-                queue.dormant -= 1
-                self.host.wake(self)
-            is_claimable, is_late = False, self.is_ended
-            if not awaits_delivery:
-                del queue.unready[callback]
-                is_claimable = queue.append(callback, in_order=not queue.is_over)
-                if queue.is_over:
-                    queue.wait_for_slots(self.host, callback)
-        if is_late:
-            dispatch = self.host.resume if outcome is None else self.host.dispatch
-            self._tell_late(dispatch, is_claimable, awaits_delivery)
+            gate.is_busy = True
+            try:
+                is_late = queue.is_over
+                # In the change: who has come back in just before it may have ended it.
+                waits = callback in queue.unready and callback._state is PENDING
+                if waits:
+                    if not awaits_delivery:
+                        is_claimable = queue.append(callback, in_order=not is_late)
+                        del queue.unready[callback]
+                    host.ledger._exchanges.add(self)
+                    callback._outcome = outcome
+                    queue.dormant -= callback._is_dormant
+                    callback._is_dormant = False
+                    if is_late and not awaits_delivery and host.counts_waiting:
+                        callback._is_waiting = True
+                        host.ledger.waiting += 1
+            finally:
+                gate.is_busy = False
+        finally:
+            gate.release()
+        if gate.asked:
+            gate.catch_up()
+        if waits and (is_late or (self.is_ended and awaits_delivery)):
+            dispatch = host.resume if outcome is None else host.dispatch
+            self._tell_late(dispatch, callback, is_claimable)
 
     def _tell_late(
-        self, dispatch: Callable[["Exchange"], None], is_claimable: bool, awaits_delivery: bool
+        self, dispatch: Callable[["Exchange"], None], callback: Callback[Any], is_claimable: bool
     ) -> None:
         """One more callback has come behind the end."""
-        if awaits_delivery:
-            self.host.watch(self)
-        elif is_claimable:
+        if is_claimable:
             dispatch(self)
-        else:
+        elif callback not in self.queue.unready:
             self.host.queued(self)
+        elif not callback._is_dormant:
+            self.host.watch(self)
 
     def skip_dormant(self, callback: Callback[Any]) -> None:
         """What it waited for will never come. Any thread may call."""
-        with self.queue.lock:
-            is_dormant = callback._is_dormant
-        if is_dormant:
+        if callback._is_dormant:
             self.settle(callback, CallbackState.SKIPPED, expected=PENDING)
+        elif not callback._number and self._queue is not None:
+            # Registered in the middle of a change, and so is this: behind it.
+            with (gate := self.host.ledger.gate).lock:
+                if gate.is_busy:
+                    gate.asked.append(partial(self.skip_dormant, callback))
 
     # Handing out.
 
@@ -169,132 +227,72 @@ class Exchange(ResponseState):
         """What is to be started now, in order: concurrent callbacks, and ``None`` for the
         sequential ones, which the claimer takes with ``next``. Empty before the end."""
         queue = self._queue
-        return [] if queue is None or not self.is_ended else queue.claim(self.host)
+        return [] if queue is None or not self.is_ended else queue.claim(self.host, self)
 
-    def set_out(self, callback: Callback[Any] | None = None) -> None:
-        """It, by default the next in line, has a slot, and waits only for a thread."""
-        self.queue.set_out(self.host, callback)
-
-    def next(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
-        """The next sequential callback, now RUNNING; ``None`` if there is none,
-        or if it belongs to none of these lanes. One that is not wanted needs no lane.
-
-        It takes no lock to see none: one that is registered now is seen in ``give_back``."""
-        queue = self._queue
-        if queue is None or not queue.sequential:
-            return None
-        return queue.next(self.host, lanes, self.sealed if queue.asks else None)
-
-    def follow(
-        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
+    def next(
+        self, lanes: Sequence[Lane] | None = None, single: Callback[Any] | None = None
     ) -> Callback[Any] | None:
-        """``callback`` has succeeded: settle it, and return the next one as ``next`` does, both
-        at once. ``None``, and nothing done, where there is more to it."""
+        """The next sequential callback, or this ``single`` one, now RUNNING; ``None`` if there
+        is none, or if it belongs to none of these lanes. One that is not wanted needs no lane.
+        It takes no lock to see none: one that is registered now is seen at the end."""
         queue = self._queue
-        if queue is None or not queue.sequential:
+        if queue is None or (single is None and not queue.sequential):
             return None
-        return queue.follow(self.host, callback, result, lanes)
+        # Sealed before the lock, where somebody asks.
+        outcome = self.sealed if queue.asks and lanes is not None else None
+        return queue.next(self.host.ledger, lanes, single, outcome)
 
     def give_back(self) -> bool:
         """Give up the claim to the sequential callbacks, if there is none left."""
-        return self.queue.give_back()
+        return self.queue.give_back(self.host.ledger)
 
-    def begin(self, callback: Callback[Any]) -> bool:
-        """Make a concurrent callback RUNNING; ``False`` if it was cancelled meanwhile."""
-        return self.queue.begin(self.host, callback)
-
-    # Settling.
-
-    def settle(
-        self,
-        callback: Callback[Any],
-        state: CallbackState,
-        result: Any = None,
-        exception: BaseException | None = None,
-        *,
-        reason: str | None = None,
-        expected: CallbackState | None = None,
-    ) -> bool:
-        """Give a callback its final state; ``False`` if it has one already (or
-        is not in the ``expected`` one). ``reason``: why it is dropped."""
-        queue = self._queue
-        assert queue is not None, "an exchange that has callbacks"
-        dropped = queue.settle(self.host, callback, state, result, exception, reason, expected)
-        if dropped is None:
-            return False
-        if dropped[0] is not None:
-            close_unstarted(dropped[0])
-        del dropped
-        self.host.settled(callback)
-        if callback._latch is not None:
-            callback._latch.open()
-        latch = kept = None
-        # Only now does it stop to count as unsettled: whoever sees the
-        # exchange idle finds every callback logged and accounted for.
-        with queue.lock:
-            queue.unsettled -= 1
-            if callback._is_dormant:
-                callback._is_dormant = False
-                queue.dormant -= 1
-            if queue.unsettled > queue.dormant:
-                return True
-            has_dormant = bool(queue.dormant)
-            if self.is_ended:
-                if not has_dormant:
-                    # First: whoever sees it idle finds that it keeps nothing. Not
-                    # dropped under the lock: a destructor may register.
-                    kept = self.request, self.response
-                    self._forget()
-                latch, queue.latch = queue.latch, None
-            self.host.idle(self, has_dormant)
-        del kept
-        if latch is not None:
-            latch.open()
-        return True
+    settle = settling.finish
+    cancel = settling.cancel
 
     def drop(self, callback: Callback[Any], reason: str, *, if_pending: bool = False) -> bool:
         """Give it up; ``False`` if it has ended already (or, ``if_pending``, started)."""
         expected = PENDING if if_pending else None
         return self.settle(callback, CallbackState.DROPPED, reason=reason, expected=expected)
 
-    def _forget(self) -> None:
-        """Promise 15: an exchange that is through keeps outcome and counters only."""
-        self.request = self.response = None
-
-    # What a runner asks.
+    # What a runner asks, and what a callback does (``callback.Owner``).
 
     def pending(self) -> list[Callback[Any]]:
-        """Those that have not begun. For the runner at shutdown."""
-        return [] if self._queue is None else self._queue.pending()
+        """Those that have not begun."""
+        queue = self._queue
+        return [] if queue is None else self.host.ledger.gate.look(queue.pending)
 
     def dormant(self) -> list[Callback[Any]]:
         """Those that nobody waits for, as what they wait for may never come."""
-        return [] if self._queue is None else self._queue.dormant_ones()
+        queue = self._queue
+        return [] if queue is None else self.host.ledger.gate.look(queue.dormant_ones)
 
     def idle_latch(self) -> Latch:
         """Opens when the exchange has ended and no callback is left, but for dormant ones."""
-        return (self._queue or self._make_queue()).idle_latch(self)
-
-    # What a callback asks of its exchange (``callback.Owner``).
+        return self.queue.idle_latch(self.host.ledger, self)
 
     def latch(self, callback: Callback[Any]) -> Latch:
-        return self.queue.latch_of(callback)
+        return self.queue.latch_of(self.host.ledger, callback)
 
-    def _seal_once(self) -> Outcome:
-        with (self._queue or self._make_queue()).lock:
-            if self._outcome is None:
-                self._outcome = self._seal()
-            return self._outcome
-
-    def _make_queue(self) -> CallbackQueue:
-        with process.making:
-            if self._queue is None:
-                self._queue = CallbackQueue()
-            return self._queue
+    def wait_for(self, callback: Callback[Any], timeout: float | None) -> Awaitable[None]:
+        return wait_for(callback, self.latch(callback), timeout)
 
     @property
     def queue(self) -> CallbackQueue:
-        """Its callbacks, where it has some."""
-        queue = self._queue
-        assert queue is not None, "an exchange that has callbacks"
+        """Its callbacks: made for the first one, or where somebody asks in the middle of that."""
+        if self._queue is not None:
+            return self._queue
+        with self.host.ledger.gate.lock:
+            return self._publish_queue(CallbackQueue())
+
+    def _publish_queue(self, made: CallbackQueue) -> CallbackQueue:
+        """Under the lock: this one, unless there is one already."""
+        queue: CallbackQueue = self.host.ledger.once(self, "_queue", made)
+        # Behind that: ``end`` does it the other way round, and one sees the other.
+        if self.is_ended and not queue.registered:
+            queue.is_over = True
         return queue
+
+    def _publish(self, outcome: Outcome) -> Outcome:
+        with (ledger := self.host.ledger).gate.lock:
+            published: Outcome = ledger.once(self, "_outcome", outcome)
+            return published

@@ -1,28 +1,32 @@
 """Where an exchange is found: in the context, by its key on a request, or nowhere."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 
-from .callback import current_owner
 from .exchange import Exchange
+from .waiting import current_owner
 
 current_exchange: ContextVar[Exchange | None] = cast("ContextVar[Exchange | None]", current_owner)
 
 
-@contextmanager
-def inside(exchange: Exchange | None) -> Iterator[None]:
+class inside:  # noqa: N801 -- used as a function
     """Make this the current exchange; afterwards the one before is it again.
 
-    Not with a token: the end may come in another copy of the context.
+    Not with a token: the end may come in another copy of the context. Not by ``contextlib``,
+    which puts something else in the place of an exception that refuses ``__traceback__``.
     """
-    before = current_exchange.get()
-    current_exchange.set(exchange)
-    try:
-        yield
-    finally:
-        current_exchange.set(before)
+
+    __slots__ = ("_before", "_exchange")
+
+    def __init__(self, exchange: Exchange | None) -> None:
+        self._exchange = exchange
+
+    def __enter__(self) -> None:
+        self._before = current_exchange.get()
+        current_exchange.set(self._exchange)
+
+    def __exit__(self, *error: object) -> None:
+        current_exchange.set(self._before)
 
 
 KEY = "async_after.exchange"

@@ -1,8 +1,9 @@
 """How a callback is to be run."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .outcome import Completion, Outcome
 
@@ -27,9 +28,11 @@ class Options:
 
     asks: bool = field(init=False, compare=False, repr=False)
     """Whether the outcome matters to it."""
+    awaits_delivery: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "asks", self.takes_outcome or self.when != "always")
+        object.__setattr__(self, "awaits_delivery", self.when == "acknowledged")
 
     def wants(self, outcome: Outcome) -> bool:
         """Whether ``when`` selects this outcome. Predicates are asked in the lane."""
@@ -41,3 +44,21 @@ class Options:
             case "error":
                 return not outcome.is_success and outcome.completion is not Completion.DISCONNECTED
         return True
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """``module.qualname`` of what is called in the end: partials are unwrapped. Of what does
+    not tell, it is that of its class."""
+    while issubclass(type(func), functools.partial):
+        func = func.func  # type: ignore[attr-defined]
+    return _told(func) or _told(type(func)) or "?"
+
+
+def _told(func: Any) -> str | None:
+    try:
+        qualname, module = func.__qualname__, getattr(func, "__module__", None)
+    except Exception:  # it has none, or code of its own that raises
+        return None
+    if type(qualname) is not str:
+        return None
+    return f"{(type(module) is str and module) or '?'}.{qualname}"

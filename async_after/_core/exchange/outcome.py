@@ -4,7 +4,6 @@ Promise 7, sealed: an ``Outcome`` is complete and immutable before the first
 callback sees it.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -12,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from ..delivery import Connection, Delivery, Wait, level_of
-from ..runtime import is_in_loop
+from ..runtime import Latch, running_loop
 
 
 class Completion(Enum):
@@ -30,7 +29,9 @@ class Completion(Enum):
 
 def on_one_line(text: str | None) -> str | None:
     """A path as a log may show it: a line break in it would forge a line."""
-    if text is None or text.isprintable():
+    if text is None or type(text) is not str:
+        return None if text is None else f"a {type(text).__name__}"
+    if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -79,14 +80,14 @@ class Outcome:
         ``TypeError`` or ``ValueError`` for what is no level.
         """
         wait = self._waiting(level, timeout)
-        while (pause := wait.look()) is not None:  # noqa: ASYNC110 -- no event tells
-            await asyncio.sleep(pause)
+        while (pause := wait.look()) is not None:
+            await Latch().wait(pause)  # no event tells
         return wait.reached
 
     def wait_delivered_sync(self, level: Delivery | str, timeout: float | None = None) -> Delivery:
         """The same for plain functions: it blocks the thread. Raises ``RuntimeError``
         on an event loop, which could not send the rest of the response meanwhile."""
-        if is_in_loop():
+        if running_loop() is not None:
             raise RuntimeError(
                 "wait_delivered_sync() would block the event loop: use"
                 " 'await outcome.wait_delivered(...)'"

@@ -4,21 +4,27 @@ It becomes the outcome when the exchange has ended. Promise 1, never_before:
 here it is decided when a response is complete.
 """
 
+import math
 import time
-import traceback
 from collections.abc import Iterable
+from contextvars import Context, copy_context
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from ..delivery import Connection, Delivery
-from ..runtime import log
+from ..runtime import log, monotonic
+from .foreign import is_of_socket, only, text_of
 from .outcome import Completion, Outcome, on_one_line
+
+T = TypeVar("T")
 
 # RFC 9110, 6.4.1 and 8.6: these have no body, whatever Content-Length says.
 _BODILESS = frozenset({204, 304})
 
-_CONTENT_LENGTH = (b"content-length", "content-length")
+CONTROL_IS_BACK = 0.05
+"""Seconds after which an error that has left the app is most likely in the hands of the server."""
 
-_monotonic = time.monotonic
+_CONTENT_LENGTH = (b"content-length", "content-length")
 
 
 class ResponseState:
@@ -30,6 +36,7 @@ class ResponseState:
 
     __slots__ = (
         "_began",
+        "_failed_at",
         "_first_byte_at",
         "_headers",
         "_is_disconnected",
@@ -52,6 +59,8 @@ class ResponseState:
     error: BaseException | None
     body_bytes: int | None
     _began: float
+    _failed_at: float
+    """When it has ended, if it was not complete by then."""
     _first_byte_at: float | None
     _last_at: float | None
     _outcome: Outcome | None
@@ -74,7 +83,7 @@ class ResponseState:
             self.status = status
             self._headers = headers
             self.has_trailers = trailers
-            self._last_at = _monotonic()
+            self._last_at = monotonic()
 
     def offer(self, size: int, last: bool) -> bool:
         """A body message is about to be passed to the server: does it complete the response?
@@ -99,7 +108,7 @@ class ResponseState:
         """The server accepted a body message of ``size`` bytes (``None``: unknown)."""
         if self.is_ended:
             return
-        self._last_at = now = _monotonic()
+        self._last_at = now = monotonic()
         if self._first_byte_at is None:
             self._first_byte_at = now
         if size is None or self.body_bytes is None:
@@ -112,7 +121,7 @@ class ResponseState:
     def complete(self) -> None:
         """The server accepted the last message of the response, and it was no body."""
         if not self.is_ended:
-            self._last_at = _monotonic()
+            self._last_at = monotonic()
             self._is_last_offered = self.is_complete = True
 
     def disconnect(self) -> None:
@@ -123,7 +132,7 @@ class ResponseState:
     def refuse(self, error: BaseException) -> None:
         """The server raised this when it was given a message: does it say that the
         client is gone (ASGI, HTTP "Disconnected client": ``OSError``)?"""
-        if _is_of_socket(error) and not self.is_complete and not self.is_ended:
+        if is_of_socket(error) and not self.is_complete and not self.is_ended:
             self._is_disconnected = True
 
     def _close(self, error: BaseException | None) -> None:
@@ -132,8 +141,18 @@ class ResponseState:
             self.error = error
         if not self.is_complete and not self._is_disconnected:
             self.is_complete = self.has_all_bytes()
+        self._failed_at = monotonic()
         if self._last_at is None:
-            self._last_at = _monotonic()
+            self._last_at = monotonic()
+
+    def unseen(self) -> float:
+        """In how many seconds its server has seen, most likely, that it has failed."""
+        is_over = self.is_complete or self._is_disconnected
+        return 0.0 if is_over else self._failed_at + CONTROL_IS_BACK - monotonic()
+
+    def control_is_back(self) -> None:
+        """Its server has seen it."""
+        self._failed_at = -math.inf
 
     @property
     def has_body_begun(self) -> bool:
@@ -148,16 +167,22 @@ class ResponseState:
         granian sends ``http.disconnect`` there and Django then stops: the
         last message never comes though the client has everything.
         """
-        if not self.has_trailers and not self.is_bodiless:
-            for name, value in self._headers:
-                if name.lower() in _CONTENT_LENGTH and value.strip().isdigit():
-                    return int(value)
+        try:
+            if not self.has_trailers and not self.is_bodiless:
+                for name, value in self._headers:
+                    if name.lower() in _CONTENT_LENGTH and value.strip().isdigit():
+                        return int(value)
+        except Exception:  # the server has taken them; they announce nothing
+            return None
         return None
 
     @property
     def is_bodiless(self) -> bool:
         """Whether this response has no body, whatever its headers say."""
-        return self.method == "HEAD" or self.status in _BODILESS
+        try:
+            return self.method == "HEAD" or self.status in _BODILESS
+        except Exception:  # a list, say
+            return False
 
     def has_all_bytes(self) -> bool:
         """Whether the server has accepted as many bytes as Content-Length announced."""
@@ -180,22 +205,29 @@ class ResponseState:
     @property
     def sealed(self) -> Outcome:
         """The outcome, for callbacks: those exist after the end only."""
-        if self._outcome is None:
-            try:
-                return self._seal_once()
-            except Exception:
-                # Headers that no server takes, say. Whatever it is, the callbacks run.
-                message = "the outcome of %s has to do without headers"
-                log("exception", "internal_error", message, self.label(), of=self)
-                self._headers = ()
-                return self._seal_once()
-        return self._outcome
+        return self._outcome or self._make_outcome()
 
-    def _seal_once(self) -> Outcome:
-        """All threads see the same one."""
+    def _make_outcome(self) -> Outcome:
+        """Outside of the lock: it reads headers that others have made, and asks the kernel."""
+        try:
+            outcome = self._seal()
+        except Exception:
+            # Headers that no server takes, say. Whatever it is, the callbacks are handed out.
+            message = "the outcome of %s has to do without headers"
+            log("exception", "internal_error", message, self.label(), of=self)
+            outcome = self._seal(is_bare=True)
+        return self._publish(outcome)
+
+    def _publish(self, outcome: Outcome) -> Outcome:
+        """The one that all see: that which was made first."""
         raise NotImplementedError
 
-    def _seal(self) -> Outcome:
+    def context(self) -> Context:
+        """Where something is said of it in the log: here, it is being answered."""
+        return copy_context()
+
+    def _seal(self, *, is_bare: bool = False) -> Outcome:
+        """``is_bare``: without headers, and without a look at the connection."""
         delivery, connection = Delivery.NONE, None
         # A server may accept, and discard, what comes after the client has left.
         if self._is_disconnected:
@@ -203,7 +235,8 @@ class ResponseState:
         elif self.is_complete:
             completion = Completion.SENT
             if self.status is not None:
-                delivery, connection = Delivery.HANDED, self._connection()
+                delivery = Delivery.HANDED
+                connection = None if is_bare else self._connection()
         else:
             completion = Completion.FAILED
         if connection is not None:
@@ -217,13 +250,15 @@ class ResponseState:
         assert last is not None, "sealed before its end"
         return Outcome(
             completion=completion,
-            status=self.status,
-            headers=tuple((_text(name).lower(), _text(value)) for name, value in self._headers),
+            status=only(int, self.status),
+            headers=()
+            if is_bare
+            else tuple((text_of(name).lower(), text_of(value)) for name, value in self._headers),
             body_bytes=0 if self.is_bodiless else self.body_bytes,
             error=self.error,
-            method=self.method,
-            path=self.path,
-            started_at=datetime.fromtimestamp(time.time() - (_monotonic() - began), UTC),
+            method=only(str, self.method),
+            path=only(str, self.path),
+            started_at=datetime.fromtimestamp(time.time() - (monotonic() - began), UTC),
             time_to_first_byte=None if first is None else first - began,
             duration=last - began,
             delivery=delivery,
@@ -235,29 +270,11 @@ class ResponseState:
         if self.method is None and self.path is None:
             return "exchange_scope()"
         status = "no response" if self.status is None else self.status
-        return f"{self.method} {on_one_line(self.path)} ({status})"
+        try:
+            return f"{self.method} {on_one_line(self.path)} ({status})"
+        except Exception:  # they are none of ours: a path may be anything
+            return "a request that cannot be described"
 
     def values(self) -> dict[str, object]:
         """The same by name."""
         return {"method": self.method, "path": on_one_line(self.path), "status": self.status}
-
-
-def _is_of_socket(error: BaseException) -> bool:
-    """Whether it is an ``OSError``, or what the server has made of one.
-
-    gunicorn's HTTP/2 raises its own ``HTTP2ConnectionError``. What the app was
-    handling when it called the server is the context of an error too, but
-    none of the frames that the error has passed has caught it.
-    """
-    if isinstance(error, OSError):
-        return True
-    origin = error.__context__
-    if not isinstance(origin, OSError) or origin.__traceback__ is None:
-        return False
-    caught_in = origin.__traceback__.tb_frame
-    return any(frame is caught_in for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-def _text(header: bytes | str) -> str:
-    # Some servers take strings too (uvicorn with h11).
-    return header if isinstance(header, str) else bytes(header).decode("latin-1")

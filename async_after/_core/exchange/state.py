@@ -1,5 +1,6 @@
 """The states of a callback, from its registration to its end."""
 
+from collections.abc import Mapping
 from enum import Enum
 
 
@@ -19,6 +20,24 @@ class CallbackState(Enum):
     DROPPED = "dropped"
     """The runner gave it up, at shutdown say. It is logged by name."""
 
+
+NEXT: Mapping[CallbackState, Mapping[CallbackState, str]] = {
+    CallbackState.PENDING: {
+        CallbackState.RUNNING: "it has a slot",
+        CallbackState.SKIPPED: "when= says no",
+        CallbackState.CANCELLED: "cancel(), or its key again",
+        CallbackState.DROPPED: "overflow, shutdown",
+    },
+    CallbackState.RUNNING: {
+        CallbackState.SUCCEEDED: "it returns",
+        CallbackState.FAILED: "it raises",
+        CallbackState.TIMED_OUT: "its timeout",
+        CallbackState.SKIPPED: "its predicate says no",
+        CallbackState.CANCELLED: "cancel()",
+        CallbackState.DROPPED: "shutdown",
+    },
+}
+"""What may become of a callback, and why. A state that leads nowhere is final."""
 
 # Looking a member up in its Enum costs ten times as much as a global, with every callback.
 PENDING = CallbackState.PENDING

@@ -2,10 +2,11 @@
 
 from .background import BackgroundLoop
 from .cleanup import close_old_connections, open_blocks
-from .contexts import ThisThread, ThreadSensitivity, loop_of_this_thread
+from .contexts import ThisThread, loop_of_this_thread
 from .coroutine import CANCELLED_TASK, CLOSED_LOOP
 from .event_loop import InlineLane, LoopLane
 from .invoke import note, run_in_thread
+from .surroundings import ThreadSensitivity
 from .thread_sensitive import SessionExecutor
 from .threads import Worker, WorkerPool
 

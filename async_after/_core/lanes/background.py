@@ -9,10 +9,11 @@ import _thread
 import asyncio
 import functools
 import threading
+from contextvars import Context
 from typing import Any
 
 from ..exchange import Callback
-from ..runtime import gevent, log, running_loop
+from ..runtime import Gate, gevent, log, running_loop
 from . import gevent_native
 from .base import ChainLike
 from .event_loop import LoopLane, SlowStep
@@ -26,17 +27,27 @@ class BackgroundLoop:
     def __init__(self, pool: WorkerPool, slow_step: SlowStep | None = None) -> None:
         self._pool = pool
         self._slow_step = slow_step
-        self._lock = threading.Lock()
-        self._lane: LoopLane | None = None
+        self._gate = Gate()
+        self._lane: _BackgroundLane | None = None
 
     def start(self, chain: ChainLike, callback: Callback[Any]) -> bool:
         """Start it there; ``False`` if that cannot be done, and it is settled."""
-        if gevent.go_home(functools.partial(self._start_or_advance, chain, callback)):
+        start = functools.partial(self._start_or_advance, chain, callback)
+        if gevent.go_home(start):
             return True
-        with self._lock:
-            lane = self._lane
-            if lane is None:
-                lane = self._lane = self._open()
+        with (gate := self._gate).lock:
+            if gate.is_busy:
+                gate.asked.append(start)
+                return True
+            gate.is_busy = True
+            try:
+                lane = self._lane
+                if lane is None:
+                    lane = self._lane = self._open()
+            finally:
+                gate.is_busy = False
+        if gate.asked:
+            gate.catch_up()
         hub = gevent.home()
         if hub is None:
             return lane.start_from_anywhere(chain, callback)
@@ -47,8 +58,14 @@ class BackgroundLoop:
         return is_started
 
     def _start_or_advance(self, chain: ChainLike, callback: Callback[Any]) -> None:
-        if not self.start(chain, callback):
-            chain.advance()
+        try:
+            if self.start(chain, callback):
+                return
+        except Exception as error:
+            message = "callback %s cannot be started"
+            log("exception", "callback_not_started", message, callback.describe(), of=callback)
+            chain.exchange.drop(callback, f"it cannot be started: {error}")
+        chain.advance()
 
     def is_here(self) -> bool:
         """Whether this is called in its thread, which must not be blocked."""
@@ -56,12 +73,16 @@ class BackgroundLoop:
         return lane is not None and running_loop() is lane.loop
 
     def close(self) -> None:
-        with self._lock:
+        with (gate := self._gate).lock:
+            if gate.is_busy:
+                gate.asked.append(self.close)
+                return
             lane, self._lane = self._lane, None
         if lane is not None:
+            lane.is_closed = True
             lane.loop.call_soon_threadsafe(lane.loop.stop)
 
-    def _open(self) -> LoopLane:
+    def _open(self) -> "_BackgroundLane":
         if gevent.is_patched():
             return self._open_natively()
         lane = _BackgroundLane(
@@ -71,15 +92,15 @@ class BackgroundLoop:
             target=_serve, args=(lane,), name="async_after background loop", daemon=True
         )
         try:
-            thread.start()
+            Context().run(thread.start)
         except RuntimeError:  # the system has no more, or the interpreter is at its end
             lane.loop.close()
             raise
         return lane
 
-    def _open_natively(self) -> LoopLane:
+    def _open_natively(self) -> "_BackgroundLane":
         sessions = SessionExecutor(self._pool)
-        made: list[LoopLane] = []
+        made: list[_BackgroundLane] = []
         failed: list[Exception] = []
         is_made = gevent.native_lock()
         is_made.acquire()
@@ -101,29 +122,31 @@ class BackgroundLoop:
 
 
 class _BackgroundLane(LoopLane):
+    is_closed = False
+    """It ends when it stops, and only then: a callback that stops its loop ends nobody else."""
+
     def is_ending(self) -> bool:
         # It ends when nothing is left; a lonely task that is cancelled says nothing.
         return False
 
 
-def _serve(lane: LoopLane) -> None:
+def _serve(lane: _BackgroundLane) -> None:
     loop = lane.loop
     try:
         # Its end is that of asyncio.run, whose loop cannot be had before it runs.
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.get_loop()
-            _run_forever(loop)
+            _run_forever(lane)
     except RuntimeError:  # at interpreter exit it may not start the thread that ends its executor
         loop.close()
     finally:
         lane.abandon()
 
 
-def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
-    while True:
+def _run_forever(lane: _BackgroundLane) -> None:
+    while not lane.is_closed:
         try:
-            loop.run_forever()
-            return
+            lane.loop.run_forever()
         except KeyboardInterrupt:
             _thread.interrupt_main()
         except BaseException:  # a SystemExit in a task that a callback has made, say

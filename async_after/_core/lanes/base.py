@@ -1,11 +1,11 @@
 """What a lane runs, and what is done around it."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from contextvars import Context
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..exchange import Callback, Exchange, Lane
+from .surroundings import Surroundings
 
 
 class ChainLike(Protocol):
@@ -16,11 +16,16 @@ class ChainLike(Protocol):
     def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         """The next callback, RUNNING, if it belongs to one of these lanes."""
 
-    def follow(
-        self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]
-    ) -> Callback[Any] | None:
-        """``callback`` has returned ``result``: settle it, and take the next one;
-        ``None``, and nothing done, where that is not all there is to do."""
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is a turn (``Exchange.settle``), and so has a next one as ``following``."""
+
+    @property
+    def following(self) -> Callback[Any] | None: ...
+
+    is_over: bool
+    """Nothing was left when the last one was settled, and its slot is given back. Otherwise, and
+    where none follows, ``advance`` goes on."""
 
     def drop(self, reason: str) -> None:
         """Give up those that have not been taken."""
@@ -35,17 +40,9 @@ class LaneLike(Protocol):
     """What is done around the coroutine functions of a loop."""
 
     loop: asyncio.AbstractEventLoop
+    surroundings: Surroundings
 
     def start(self, chain: ChainLike, callback: Callback[Any]) -> None: ...
-
-    def enter(self, callback: Callback[Any]) -> None:
-        """Prepare the callback's own context, from inside."""
-
-    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        """Clean up after it; what is left to be awaited, if anything."""
-
-    def lose(self, callback: Callback[Any]) -> None:
-        """The same for a loop that is closed."""
 
     def forget(self, steps: Any) -> None: ...
 

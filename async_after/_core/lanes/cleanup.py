@@ -5,12 +5,14 @@ connection behind. Django is looked up by name: this imports none of it
 (promise 13), and where a program has not loaded it there is nothing to do.
 """
 
+import dis
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Collection
-from contextvars import Context, ContextVar
 from typing import Any
 
+from ..exchange import Callback
 from ..runtime import log
 
 _is_configured = False
@@ -25,11 +27,14 @@ class _Thread(threading.local):
 _here = _Thread()
 
 
-def close_old_connections(*, are_ours: bool = True, keep: Collection[str] = ()) -> None:
+def close_old_connections(
+    *, are_ours: bool = True, keep: Collection[str] = (), of: Callback[Any] | None = None
+) -> None:
     """Close this thread's database connections that are unusable or too old,
     and let Django look whether the others still work before it uses them, if
     they ``are_ours``: views have their own mind about that. ``keep``: those
-    in whose transaction this is called (``open_blocks``), by alias.
+    in whose transaction this is called (``open_blocks``), by alias. ``of``:
+    the callback that this is done for, if it is one.
 
     Django closes them itself at both ends of each request, but only in the
     request's own thread (Django's docs, "Persistent connections").
@@ -43,14 +48,50 @@ def close_old_connections(*, are_ours: bool = True, keep: Collection[str] = ()) 
             # connection: it may be fetching from it. Not so with a pool, which
             # the views have to live on too.
             connection.close_at = None
-        _guarded(connection.close_if_unusable_or_obsolete)
+        guarded(connection.close_if_unusable_or_obsolete, of)
         connection.close_at = close_at
         if are_ours:
             _check_before_use(connection)
-        if connection.closed_in_transaction and not _here.sessions:
-            # A callback has left an atomic() block entered. Django waits for
-            # the block's end before it connects again; that will not come.
+        if _here.sessions:
+            continue
+        # A callback has left an atomic() block entered: Django waits for the block's end before
+        # it connects again, and that will not come. Or it has left what the next one must not
+        # see.
+        if connection.closed_in_transaction or (are_ours and _is_marked(connection)):
+            guarded(connection.close, of)
             del sys.modules["django.db"].connections[connection.alias]
+
+
+_plain: dict[type, tuple[Any, set[str]]] = {}
+"""For each class of wrapper: a new one, and the names of the attributes that Django sets."""
+
+
+def _is_marked(connection: Any) -> bool:
+    """Whether a callback has left something on Django's wrapper: an attribute (a tenant), an
+    execute wrapper, the debug cursor."""
+    kind = type(connection)
+    if kind not in _plain:
+        new = kind(connection.settings_dict, connection.alias)
+        _plain[kind] = new, _set_by_django(kind)
+    new, names = _plain[kind]
+    if connection.execute_wrappers or connection.force_debug_cursor is not new.force_debug_cursor:
+        return True
+    missing = object()
+    return any(
+        not hasattr(kind, name) and getattr(new, name, missing) != value
+        for name, value in vars(connection).items()
+        if name not in names
+    )
+
+
+def _set_by_django(kind: type) -> set[str]:
+    """The attributes that Django's own methods set on this class of wrapper: some of them only
+    when it connects, so that a new wrapper does not show them."""
+    djangos = [each for each in kind.__mro__ if each.__module__.startswith("django.")]
+    methods = [inspect.unwrap(m) for each in djangos for m in vars(each).values() if callable(m)]
+    codes = [method.__code__ for method in methods if inspect.isfunction(method)]
+    steps = [step for code in codes for step in dis.get_instructions(code)]
+    return {step.argval for step in steps if step.opname == "STORE_ATTR"}
 
 
 def open_blocks() -> set[str]:
@@ -58,16 +99,16 @@ def open_blocks() -> set[str]:
     return {connection.alias for connection in _connections() if connection.in_atomic_block}
 
 
-def begin_session() -> None:
+def begin_session(of: Callback[Any]) -> None:
     """An async callback comes into this thread, where others may be already."""
-    close_old_connections()
+    close_old_connections(of=of)
     _here.sessions += 1
 
 
-def end_session() -> None:
+def end_session(of: Callback[Any]) -> None:
     """It has ended."""
     _here.sessions -= 1
-    close_old_connections()
+    close_old_connections(of=of)
 
 
 def _check_before_use(connection: Any) -> None:
@@ -87,74 +128,16 @@ def _check_before_use(connection: Any) -> None:
 def close_connections() -> None:
     """Close all of this thread's database connections: the thread is about to end."""
     for connection in _connections():
-        _guarded(connection.close)
+        guarded(connection.close)
 
 
 def _connections() -> list[Any]:
     """Django's wrappers of this thread's connections, open or not."""
-    db = _loaded("django.db")
+    db = loaded("django.db")
     if db is None or _is_unused(db.connections._connections):
         return []
     connections: list[Any] = db.connections.all(initialized_only=True)
     return connections
-
-
-def forget_caches() -> None:
-    """Let this callback make cache clients of its own.
-
-    ``django.core.cache.caches`` keeps its clients in a Local, which travels
-    with the context: without this, the view and all its callbacks would share
-    one client, from several threads.
-    """
-    if has_caches():
-        for alias in _caches:
-            try:
-                del _caches[alias]
-            except AttributeError:  # this one was not in use
-                pass
-
-
-def close_caches() -> None:
-    """Close the cache clients of the current context, as Django does after a request."""
-    if has_caches():
-        _guarded(_caches.close_all)
-
-
-_caches: Any = None
-"""Django's ``caches``, when the program uses them, ..."""
-_cache_clients: Any = None
-"""... the Local behind them, and ..."""
-_cache_variable: ContextVar[Any] | None = None
-"""... its variable, if it can be seen."""
-
-
-def has_caches(context: Context | None = None) -> bool:
-    """Whether there may be cache clients in this context, by default the current one."""
-    global _caches, _cache_clients, _cache_variable
-    if _caches is None:
-        module = _loaded("django.core.cache")
-        if module is None:
-            return False
-        _caches = module.caches
-    clients = _caches._connections
-    if clients is not _cache_clients:  # Django makes a new one when CACHES changes
-        # The clients last: other threads ask them first.
-        _cache_variable, _cache_clients = variable_of(clients), clients
-    variable = _cache_variable
-    if variable is None:
-        return True
-    return bool(variable.get(None) if context is None else context.get(variable))
-
-
-def variable_of(local: Any) -> ContextVar[Any] | None:
-    """The context variable behind an asgiref ``Local`` that is not thread-critical.
-
-    Asking a Local in vain for an attribute costs microseconds, for every
-    callback. Its storage is private; where it is another one the answer is
-    ``None``, and the slow way is taken.
-    """
-    variable = getattr(local._storage, "_data", None)
-    return variable if isinstance(variable, ContextVar) else None
 
 
 def _is_unused(local: Any) -> bool:
@@ -163,7 +146,7 @@ def _is_unused(local: Any) -> bool:
     return isinstance(storage, threading.local) and not storage.__dict__
 
 
-def _loaded(name: str) -> Any:
+def loaded(name: str) -> Any:
     """A module of Django if the program uses it: loaded, and with settings."""
     global _is_configured
     module = sys.modules.get(name)
@@ -174,8 +157,8 @@ def _loaded(name: str) -> Any:
     return module if _is_configured else None
 
 
-def _guarded(clean: Callable[[], object]) -> None:
+def guarded(clean: Callable[[], object], of: Callback[Any] | None = None) -> None:
     try:
         clean()
     except Exception:
-        log("exception", "cleanup_failed", "cleaning up after a callback failed")
+        log("exception", "cleanup_failed", "cleaning up after a callback failed", of=of)

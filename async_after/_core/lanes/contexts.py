@@ -7,16 +7,16 @@ moved or replaced here: asgiref's Locals, and the thread-sensitive context.
 
 import asyncio
 import queue
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 from asgiref import sync as asgiref_sync
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
-from ..runtime import gevent
-from .cleanup import variable_of
+from ..runtime import process
 
 
 def rehome_locals() -> None:
@@ -39,41 +39,6 @@ def thread_sensitive_context(executor: Executor) -> ThreadSensitiveContext:
     context = ThreadSensitiveContext()
     SyncToAsync.context_to_thread_executor[context] = executor
     return context
-
-
-class ThreadSensitivity:
-    """Where thread-sensitive calls go: by default, where those of the loop go."""
-
-    __slots__ = ("_context", "_executor")
-
-    def __init__(self, executor: object = None, context: object = None) -> None:
-        self._executor = executor
-        self._context = context
-
-    @classmethod
-    def here(cls) -> "ThreadSensitivity":
-        """Where they go in the current context."""
-        return cls(_executor_here(), SyncToAsync.thread_sensitive_context.get(None))
-
-    def apply(self) -> None:
-        """Send those of the current context there, whatever was copied into it.
-
-        A context copied below ``async_to_sync`` still names the executor of
-        that call, which comes first in ``SyncToAsync.__call__`` though it may
-        have quit. One copied in a request names the ThreadSensitiveContext of
-        Django's handler: when that is over, a call through it would silently
-        make a new thread, with a new database connection that nobody closes.
-        """
-        executor = self._executor
-        if gevent.has_native_loops and gevent.is_native():
-            executor = gevent.REFUSING
-        if _executor_here() is not executor:
-            AsyncToSync.executors.current = executor
-        variable: Any = SyncToAsync.thread_sensitive_context
-        variable.set(self._context)
-        # That of a synchronous view says that its thread is taken.
-        if SyncToAsync.deadlock_context.get(False):
-            SyncToAsync.deadlock_context.set(False)
 
 
 class ThisThread(Executor):
@@ -99,22 +64,45 @@ def fulfil(
     """Call it, and let the future tell."""
     if not future.set_running_or_notify_cancel():
         return
+    forks = process.forks
+    error: BaseException | None = None
     try:
         result = fn(*args, **kwargs)
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+    except BaseException as raised:
+        error = raised
+    if process.forks != forks and process.is_childs():
+        # Who waits for the future is in the parent.
+        if error is not None and not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        process.end_child(error)
+    try:
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+    finally:
+        del error
 
 
-def _executor_here() -> object:
+def variable_of(local: Any) -> ContextVar[Any] | None:
+    """The context variable behind an asgiref ``Local`` that is not thread-critical.
+
+    Asking a Local in vain for an attribute costs microseconds, for every
+    callback. Its storage is private; where it is another one the answer is
+    ``None``, and the slow way is taken.
+    """
+    variable = getattr(local._storage, "_data", None)
+    return variable if isinstance(variable, ContextVar) else None
+
+
+def executor_here() -> object:
     """That of the ``async_to_sync`` below which this is called."""
-    if _executors is not None and not _executors.get(None):
+    if executors is not None and not executors.get(None):
         return None
     return getattr(AsyncToSync.executors, "current", None)
 
 
-_executors = variable_of(AsyncToSync.executors)
+executors = variable_of(AsyncToSync.executors)
 
 
 def loop_of_this_thread() -> "asyncio.AbstractEventLoop | None":

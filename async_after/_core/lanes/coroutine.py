@@ -5,20 +5,22 @@ and those behind it go on.
 """
 
 import asyncio
-import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
+from contextlib import suppress
 from contextvars import Context
 from types import CoroutineType
 from typing import Any
 
-from ..exchange import SUCCEEDED, Callback, CallbackState, Lane
-from ..runtime import log
+from ..exchange import Callback, CallbackState, Lane
+from ..runtime import LoopTimer, log, monotonic, process
 from .base import ChainLike, LaneLike
-from .invoke import SKIPPED, call, refusal, settle
+from .invoke import SKIPPED, call, coroutine_of, end_child, ending_of, refusal
 
 # A chain of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
 
+RUNNING, SUCCEEDED = CallbackState.RUNNING, CallbackState.SUCCEEDED  # as ``exchange.state`` does
+_NO_LOOP = "a child process cannot await: the event loop is that of its parent"
 CLOSED_LOOP = "its event loop was closed"
 CANCELLED_TASK = "its task was cancelled from outside, as at the end of an event loop"
 
@@ -42,24 +44,29 @@ class Steps(Coroutine[Any, Any, None]):
         "_context",
         "_coroutine",
         "_ending",
+        "_forks",
         "_has_cancelled_itself",
         "_has_suspended",
         "_is_asked",
         "_lane",
         "_lanes",
         "_timer",
+        "_turn",
         "task",
     )
 
     def __init__(self, lane: LaneLike, chain: ChainLike, callback: Callback[Any]) -> None:
         self._lane = lane
         self._chain = chain
+        self._turn: Any = chain if chain.goes_on else None
         # Of a plain function it is the coroutine that it has returned.
         self._lanes: tuple[Lane] = ("background" if callback.home == "background" else "loop",)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: LoopTimer | None = None
+        self._ending: tuple[Any, BaseException | None] | None = None
         self._has_suspended = False
         self._has_cancelled_itself = False
         self._cancelled = 0
+        self._forks = process.forks
         # Not loop.create_task: an eager task factory would run the callback
         # here, inside the request.
         self.task: asyncio.Task[None] = asyncio.Task(
@@ -68,32 +75,30 @@ class Steps(Coroutine[Any, Any, None]):
         self._prepare(callback)
 
     def _prepare(self, callback: Callback[Any]) -> None:
+        if self._timer is not None:
+            self._stop_timer()
         self._callback = callback
         context = callback._context  # None: another thread has dropped it on its way
         self._context: Any = Context() if context is None else context
         self._coroutine: Any = None
-        self._ending: tuple[Any, BaseException | None] | None = None
         self._is_asked = False
-        timeout = self._chain.timeout_of(callback)
+        timeout = callback._timeout
+        if timeout is not None or callback._owner.host.ledger.timeout is not None:
+            timeout = self._chain.timeout_of(callback)
         if timeout is not None:
-            # The loop keeps a cancelled timer, with its context, until it would have been due.
-            self._timer = self._lane.loop.call_later(
-                timeout, callback._ask_to_stop, CallbackState.TIMED_OUT, context=Context()
-            )
+            stop = callback._ask_to_stop
+            self._timer = LoopTimer(self._lane.loop, timeout, stop, CallbackState.TIMED_OUT)
         callback._stop = self
         if callback._stopping is not None:
             self.cancel(callback)
 
     def cancel(self, callback: Callback[Any]) -> None:
         """Cancel this callback, if it still runs. Any thread may call."""
-        try:
+        with suppress(RuntimeError):  # the loop is closed, and its tasks are dead
             self._lane.loop.call_soon_threadsafe(self._cancel, callback)
-        except RuntimeError:  # the loop is closed, and its tasks are dead
-            pass
 
     def _cancel(self, callback: Callback[Any]) -> None:
-        # Once, as a second time would hit its clean-up. It may have been given
-        # up since: it is cancelled all the same.
+        # Once: a second time would hit its clean-up. Also if it was given up since.
         if not self._is_asked and self._callback is callback and self._ending is None:
             self._is_asked = True
             self.task.cancel()
@@ -101,14 +106,20 @@ class Steps(Coroutine[Any, Any, None]):
     # The coroutine of the task.
 
     def send(self, value: Any) -> Any:
-        if self._coroutine is None:
-            return self._run(self._first, None)
-        return self._run(self._coroutine.send, value)
+        coroutine = self._coroutine
+        return self._guard(self._first if coroutine is None else coroutine.send, value)
 
     def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
-        if self._coroutine is None:
-            return self._run(_raise, error)
-        return self._run(self._coroutine.throw, error)
+        coroutine = self._coroutine
+        return self._guard(_raise if coroutine is None else coroutine.throw, error)
+
+    def _guard(self, step: Any, argument: Any) -> Any:
+        try:
+            return self._run(step, argument)
+        except (StopIteration, KeyboardInterrupt):
+            raise
+        except BaseException as broken:
+            return self._break(broken)
 
     def close(self) -> None:
         """The loop is closed and the task dead: what it had is lost, and accounted for."""
@@ -119,7 +130,9 @@ class Steps(Coroutine[Any, Any, None]):
             except BaseException:  # "coroutine ignored GeneratorExit", say
                 message = "callback %s did not end with its loop"
                 log("exception", "cleanup_failed", message, callback.describe(), of=callback)
-        self._lane.lose(callback)
+        if callback._around is not None:
+            self._context.run(callback._around.leave, GeneratorExit())
+        self._lane.surroundings.lose(callback)
         self._chain.exchange.drop(callback, CLOSED_LOOP)
         self._end()
 
@@ -133,84 +146,82 @@ class Steps(Coroutine[Any, Any, None]):
 
     def _run(self, step: Any, argument: Any) -> Any:
         """One step: of this callback, and of those behind it that begin before it suspends."""
-        began = turn_began = time.monotonic()
-        cancelled = self.task.cancelling()
-        if cancelled > self._cancelled:
-            self._has_cancelled_itself = False
-        result: Any
-        error: BaseException | None
+        began = turn_began = monotonic()
+        cancelled = self._see_outsiders()
         while True:
             try:
                 waiting_for = self._context.run(step, argument)
             except StopIteration as stop:
                 result = stop.value
-                error = None if result is None else refusal(self._callback, result)
+                error: Any = None if result is None else refusal(self._callback, result)
             except BaseException as raised:
                 result, error = None, raised
             else:
-                self._has_suspended = True
-                self._see_cancelling(cancelled)
-                self._see_time(time.monotonic() - began)
-                return waiting_for
-            now = time.monotonic()
+                return self._suspend(waiting_for, cancelled, began)
+            if process.forks != self._forks:
+                end_child(self._callback, error)
+            now = monotonic()
+            callback: Any = self._callback
             if now - began > _TURN:
-                self._see_time(now - began)
+                self._lane.slow_step(callback, now - began)
             began = now
-            if self._ending is None:
-                leaving = self._lane.leave(self._callback, self._context)
-                if leaving is None and error is None and self._follow(result):
-                    if now - turn_began > _TURN:
-                        return None
-                    step, argument = self._first, None
-                    continue
-                self._ending = result, error
+            if self._ending is not None:
+                (result, error), self._ending = self._ending, None
+            else:
+                if callback._around is not None:
+                    self._context.run(callback._around.leave, error)
+                leaving = self._lane.surroundings.leave(callback, self._context)
                 if leaving is not None:
+                    self._ending = result, error
                     self._coroutine = leaving
                     step, argument = leaving.send, None
                     continue
-            self._see_cancelling(cancelled)
-            self._settle()
-            interrupt = self._ending[1]
-            self._ending = error = None
-            if isinstance(interrupt, KeyboardInterrupt):
+            lanes: Sequence[Lane] = self._lanes
+            if self._has_suspended or self.task.cancelling():
+                self._see_cancelling(cancelled)
+                lanes = ()
+            if error is None and result is not SKIPPED and callback._stopping is None:
+                settle = self._chain.exchange.settle
+                settle(callback, SUCCEEDED, result, None, None, None, self._turn, lanes, now)
+                following = self._chain.following
+            else:
+                following = self._finish(result, error, lanes)
+            result = error = callback = None
+            if following is None:
                 self._end()
-                raise interrupt
-            interrupt = None
-            self._take_next()
+                raise StopIteration
+            self._prepare(following)
             if now - turn_began > _TURN:
                 return None  # as asyncio.sleep(0): send() comes again
             step, argument = self._first, None
 
-    def _follow(self, result: Any) -> bool:
-        """The short way from a callback that has returned in its first step to the next one."""
-        callback = self._callback
-        if (
-            self._has_suspended
-            or self._timer is not None
-            or callback._stopping is not None
-            or result is SKIPPED
-            or self.task.cancelling()
-        ):
-            return False
-        following = self._chain.follow(callback, result, self._lanes)
-        if following is None:
-            return False
-        self._prepare(following)
-        return True
-
-    def _take_next(self) -> None:
-        """Prepare the next one for this task, or end it."""
-        keeps_task = self._has_suspended or self.task.cancelling()
-        following = None if keeps_task else self._chain.take(self._lanes)
-        if following is None:
-            self._end()
-            raise StopIteration
-        self._prepare(following)
-
-    def _see_time(self, seconds: float) -> None:
-        """A step has taken so long, in which the loop could do nothing else."""
-        if seconds > _TURN:
+    def _suspend(self, waiting_for: Any, cancelled: int, began: float) -> Any:
+        """It waits for something."""
+        if process.forks != self._forks:
+            end_child(self._callback, RuntimeError(_NO_LOOP))
+        self._has_suspended = True
+        self._see_cancelling(cancelled)
+        if (seconds := monotonic() - began) > _TURN:
             self._lane.slow_step(self._callback, seconds)
+        return waiting_for
+
+    def _break(self, error: BaseException) -> None:
+        """Something of ours, or around the callback, has raised, a RecursionError say: whatever
+        it is, the callback has an end, and those behind it go on."""
+        callback, chain = getattr(self, "_callback", None), self._chain
+        log("exception", "internal_error", "what runs callbacks failed", of=callback)
+        if callback is not None:
+            chain.is_over = False
+            chain.exchange.settle(callback, CallbackState.FAILED, None, error)
+            self._end()
+        raise StopIteration
+
+    def _see_outsiders(self) -> int:
+        """How often this task has been cancelled until now, since the last step by others."""
+        cancelled = self.task.cancelling()
+        if cancelled > self._cancelled:
+            self._has_cancelled_itself = False
+        return cancelled
 
     def _see_cancelling(self, before: int) -> None:
         """Was this task cancelled during this step? Then by its own code."""
@@ -221,9 +232,9 @@ class Steps(Coroutine[Any, Any, None]):
     def _first(self, _: None) -> Any:
         """The first step of a callback, in its context."""
         callback = self._callback
-        if callback.done():
+        if callback._state is not RUNNING:
             raise StopIteration
-        self._lane.enter(callback)
+        self._lane.surroundings.enter(callback)
         coroutine = callback._returned
         if coroutine is None:
             try:
@@ -231,28 +242,21 @@ class Steps(Coroutine[Any, Any, None]):
             except StopIteration as error:
                 # Here it would mean that the callback has ended well (PEP 479).
                 raise RuntimeError(f"{callback.name} raised StopIteration") from error
-        if type(coroutine) is not CoroutineType and not hasattr(coroutine, "send"):
-            if not hasattr(coroutine, "__await__"):
-                raise StopIteration(coroutine)
-            coroutine = _await(coroutine)
+        if type(coroutine) is not CoroutineType:
+            coroutine = coroutine_of(coroutine)
         self._coroutine = coroutine
         # Should it fail, its traceback keeps this frame.
         del callback
         return coroutine.send(None)
 
-    def _settle(self) -> None:
-        assert self._ending is not None
-        (result, error), callback, chain = self._ending, self._callback, self._chain
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if error is None and result is not SKIPPED and callback._stopping is None:
-            chain.exchange.settle(callback, SUCCEEDED, result)
-        elif result is SKIPPED:
-            chain.exchange.settle(callback, CallbackState.SKIPPED)
-        elif (
+    def _finish(
+        self, result: Any, error: BaseException | None, lanes: Sequence[Lane]
+    ) -> Callback[Any] | None:
+        """Settle it; the next one, if it begins in this very task."""
+        callback, chain = self._callback, self._chain
+        if (
             callback._stopping is None
-            and isinstance(error, asyncio.CancelledError)
+            and issubclass(type(error), asyncio.CancelledError)
             and self.task.cancelling()
             and not self._has_cancelled_itself
         ):
@@ -260,23 +264,37 @@ class Steps(Coroutine[Any, Any, None]):
             chain.exchange.drop(callback, CANCELLED_TASK)
             if self._lane.is_ending():
                 chain.drop(CANCELLED_TASK)
+            return None
+        state: CallbackState = CallbackState.SKIPPED
+        if result is SKIPPED:
+            result = None
         else:
-            settle(chain.exchange, callback, result, error)
+            state, result, error = ending_of(callback, result, error)
+        is_interrupt = issubclass(type(error), KeyboardInterrupt)
+        lanes = () if is_interrupt else lanes
+        chain.exchange.settle(callback, state, result, error, None, None, self._turn, lanes)
+        if is_interrupt and error is not None:  # for the program
+            self._end()
+            raise error
+        return chain.following
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _end(self) -> None:
+        self._stop_timer()
         self._lane.forget(self)
         # The task refers to this, and this to the task; the traceback of a
         # failure refers to our frames.
         self._is_asked = True
-        self._coroutine = self._context = None
+        self._coroutine = self._context = self._turn = None
         chain = self._chain
         del self.task, self._callback
-        chain.advance()
+        if not chain.is_over:
+            chain.advance()
 
 
 def _raise(error: BaseException) -> Any:
     raise error
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable

@@ -5,15 +5,14 @@ Promise 4, never_cancelled_by_the_client: no server and no framework knows of th
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from ..exchange import Callback
-from ..runtime import running_loop
-from . import cleanup, contexts, invoke
+from ..exchange import Callback, CallbackState
 from .base import ChainLike
 from .coroutine import CANCELLED_TASK, CLOSED_LOOP, Steps
+from .surroundings import OwnSurroundings, Surroundings, ThreadSensitivity
 from .thread_sensitive import SessionExecutor
 
 SlowStep = Callable[[Callback[Any], float], None]
@@ -24,16 +23,16 @@ class InlineLane:
     client say. Connections and caches are the caller's: nothing is closed."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sensitivity: contexts.ThreadSensitivity | None = None
+        self, loop: asyncio.AbstractEventLoop, sensitivity: ThreadSensitivity | None = None
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
-        self._sensitivity = sensitivity or contexts.ThreadSensitivity()
+        self.surroundings: Surroundings = Surroundings(sensitivity)
         # Referenced until their end: asyncio itself does not (create_task).
         self._steps: set[Steps] = set()
 
     def start(self, chain: ChainLike, callback: Callback[Any]) -> None:
         """Start it, and those behind it. In the loop's thread only."""
-        if callback.done():  # dropped on its way
+        if callback._state is not CallbackState.RUNNING:  # dropped on its way
             chain.advance()
         else:
             self._steps.add(Steps(self, chain, callback))
@@ -42,16 +41,6 @@ class InlineLane:
 
     def forget(self, steps: Any) -> None:
         self._steps.discard(steps)
-
-    def enter(self, callback: Callback[Any]) -> None:
-        invoke.enter(callback)
-        self._sensitivity.apply()
-
-    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        return None
-
-    def lose(self, callback: Callback[Any]) -> None:
-        pass
 
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
         pass
@@ -73,9 +62,8 @@ class LoopLane(InlineLane):
         sessions: SessionExecutor,
         slow_step: SlowStep | None = None,
     ) -> None:
-        self._sessions = sessions
-        thread_sensitive = contexts.thread_sensitive_context(self._sessions)
-        super().__init__(loop, contexts.ThreadSensitivity(context=thread_sensitive))
+        super().__init__(loop)
+        self.surroundings = OwnSurroundings(sessions)
         self._coming: dict[Callback[Any], ChainLike] = {}
         self._slow_step = slow_step
         self._is_abandoned = False
@@ -83,7 +71,7 @@ class LoopLane(InlineLane):
 
     def start_from_anywhere(self, chain: ChainLike, callback: Callback[Any]) -> bool:
         """Start it from any thread; ``False`` if the loop is closed, and it is settled."""
-        here = running_loop()
+        here = asyncio._get_running_loop()  # as running_loop(), without a call of ours
         if here is self.loop and self._is_at_end:
             chain.exchange.drop(callback, CANCELLED_TASK)
             return False
@@ -93,7 +81,9 @@ class LoopLane(InlineLane):
         self._coming[callback] = chain
         try:
             if not self._is_abandoned:
-                self.loop.call_soon_threadsafe(self._start_coming, chain, callback)
+                self.loop.call_soon_threadsafe(
+                    self._start_coming, chain, callback, context=Context()
+                )
                 return True
         except RuntimeError:
             pass
@@ -120,19 +110,6 @@ class LoopLane(InlineLane):
             chain.advance()
 
     # What ``Steps`` asks.
-
-    def enter(self, callback: Callback[Any]) -> None:
-        invoke.enter(callback)
-        self._sensitivity.apply()
-        cleanup.forget_caches()
-
-    def leave(self, callback: Callback[Any], context: Context) -> Coroutine[Any, Any, None] | None:
-        if cleanup.has_caches(context):
-            context.run(cleanup.close_caches)
-        return self._sessions.end(callback)
-
-    def lose(self, callback: Callback[Any]) -> None:
-        self._sessions.lose(callback)
 
     def slow_step(self, callback: Callback[Any], seconds: float) -> None:
         if self._slow_step is not None:

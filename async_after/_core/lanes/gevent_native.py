@@ -1,4 +1,4 @@
-"""The background loop under gevent, in a native thread (see ``runtime.gevent``).
+"""The background loop under gevent, in a native thread (see ``runtime.greenlets``).
 
 Each callback's end is handed back to the hub: books, locks and worker
 greenlets belong there.
@@ -17,6 +17,11 @@ class Remote:
     """Stands in for a chain in a native thread: passes on what it is told, in the hub, when
     the callback has ended."""
 
+    # The next one is started from the hub.
+    goes_on = False
+    is_over = False
+    following = None
+
     def __init__(self, chain: ChainLike, hub: gevent.Hub) -> None:
         self._chain = chain
         self._hub = hub
@@ -25,9 +30,6 @@ class Remote:
 
     def take(self, lanes: Sequence[Lane] | None = None) -> Callback[Any] | None:
         # The next one is started from the hub.
-        return None
-
-    def follow(self, callback: Callback[Any], result: Any, lanes: Sequence[Lane]) -> None:
         return None
 
     def drop(self, reason: str) -> None:
@@ -60,6 +62,7 @@ class _RemoteExchange:
         state: CallbackState,
         result: Any = None,
         exception: BaseException | None = None,
+        *of_turn: object,
     ) -> bool:
         self._told.append(
             functools.partial(self._exchange.settle, callback, state, result, exception)

@@ -7,54 +7,136 @@ context_kept).
 
 import _thread
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Literal
 
-from ..exchange import Callback, CallbackState, Exchange, Options, Outcome, current_callback
-from . import cleanup, contexts
+from ..exchange import Callback, CallbackState, Exchange, Options, Outcome
+from ..instrumentation import Around
+from ..runtime import gevent, is_unstarted, log, process, traceback_of
+from . import cleanup, surroundings
+from .own_thread import own_threads
 
 SKIPPED = object()
 """The result of a call whose predicate said no."""
 
 
-def settle(
-    exchange: Exchange, callback: Callback[Any], result: Any, error: BaseException | None
-) -> bool:
-    """Settle a callback that has run; ``False`` if a timeout was faster."""
+Ending = tuple[CallbackState, Any, BaseException | None]
+"""State, result and exception."""
+
+
+def ending_of(callback: Callback[Any], result: Any, error: BaseException | None) -> Ending:
+    """How a callback ends that has run."""
     stopping = callback._stopping
     if stopping is CallbackState.TIMED_OUT:
         # However it ends, it did not within its time.
-        return exchange.settle(callback, CallbackState.TIMED_OUT)
+        return CallbackState.TIMED_OUT, None, None
     if error is None:
-        return exchange.settle(callback, CallbackState.SUCCEEDED, result)
-    if stopping is not None and isinstance(error, asyncio.CancelledError):
-        return exchange.settle(callback, stopping)
+        return CallbackState.SUCCEEDED, result, None
+    # By its type, here and elsewhere: ``isinstance`` may ask it for its ``__class__``.
+    kind: type = type(error)
+    if stopping is not None and issubclass(kind, asyncio.CancelledError):
+        return stopping, None, None
     # The user's part of the traceback. (Our frames stay reachable from it, so
     # none of them keeps what the callback is about to drop.)
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     while traceback is not None and _is_ours(traceback.tb_frame.f_globals.get("__package__")):
         traceback = traceback.tb_next
     # Not by assignment, which a frozen dataclass refuses (python/cpython#99856).
     BaseException.with_traceback(error, traceback)
-    return exchange.settle(callback, CallbackState.FAILED, exception=error)
+    return CallbackState.FAILED, None, error
 
 
-def note(error: BaseException, text: str) -> None:
-    with suppress(Exception):  # a frozen dataclass takes none
-        error.add_note(text)
+def kind_of(returned: Any) -> "Kind":
+    """What has been returned, by its type alone: ``isinstance`` would ask a lazy object for its
+    ``__class__``, which loads it."""
+    try:
+        kind = _kinds.get(type(returned))
+    except Exception:  # its metaclass hashes, or compares, with code of its own
+        kind = None
+    return _kind_of(type(returned)) if kind is None else kind
+
+
+Kind = Literal["value", "coroutine", "awaitable", "generator"]
+_kinds: dict[type, Kind] = {
+    **dict.fromkeys((type(None), bool, int, float, str, bytes, list, tuple, dict, set), "value"),
+    CoroutineType: "coroutine",
+    GeneratorType: "generator",
+    AsyncGeneratorType: "generator",
+}
+
+
+def _kind_of(returned: type) -> Kind:
+    if _has(returned, "__await__"):
+        return "coroutine" if has_steps(returned) else "awaitable"
+    # As collections.abc says of Generator and AsyncGenerator: others than Python make some, too.
+    is_iterated = (
+        _has(returned, "__next__") and has_steps(returned) and _has(returned, "__iter__")
+    ) or (_has(returned, "__anext__") and _has(returned, "asend") and _has(returned, "athrow"))
+    return "generator" if is_iterated else "value"
+
+
+def has_steps(kind: type) -> bool:
+    """Whether it runs step by step, as coroutines do."""
+    return all(_has(kind, name) for name in ("send", "throw", "close"))
+
+
+def _has(kind: type, name: str) -> bool:
+    """Whether its instances have this method. Its metaclass is not asked: it may raise."""
+    for each in _mro.__get__(kind):
+        attributes = _attributes.__get__(each)
+        if name in attributes:
+            return attributes[name] is not None
+    return False
+
+
+_mro, _attributes, _name = (vars(type)[each] for each in ("__mro__", "__dict__", "__name__"))
+
+
+def coroutine_of(returned: Any) -> Any:
+    """The coroutine that a loop is to run, of what a coroutine function has returned that is no
+    native one. Raises ``StopIteration``, as one that ends at once, where there is none."""
+    if has_steps(type(returned)):
+        return returned
+    if kind_of(returned) == "awaitable":
+        return _await(returned)
+    raise StopIteration(returned)
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
 
 
 def refusal(callback: Callback[Any], result: Any) -> TypeError | None:
-    """For what was returned, and nobody would run. By its type alone: ``isinstance`` asks a
-    lazy object for its ``__class__``, which loads it."""
-    kind = type(result)
-    if issubclass(kind, GeneratorType | AsyncGeneratorType):
-        return TypeError(f"{callback.name} returned a generator: nothing iterates it")
-    if any("__await__" in vars(each) for each in kind.__mro__):
-        return TypeError(f"{callback.name} returned a {kind.__name__}: nothing awaits it")
-    return None
+    """For what was returned, and nobody would run. A coroutine is closed, so that Python does
+    not say that it was never awaited."""
+    kind = kind_of(result)
+    if kind == "value":
+        return None
+    if is_unstarted(result):
+        result.close()
+    nobody = "iterates" if kind == "generator" else "awaits"
+    what = kind if kind == "generator" else _name.__get__(type(result))
+    return TypeError(f"{callback.name} returned a {what}: nothing {nobody} it")
+
+
+def end_child(callback: Callback[Any], error: BaseException | None) -> None:
+    """Its process was forked while it ran. If it has forked it itself, this is the child, which
+    would go on as the server: with those behind it, which are the parent's, and with requests."""
+    if not process.is_childs():
+        return
+    if error is not None and not issubclass(type(error), SystemExit):
+        message = "callback %s failed in a process that it has forked"
+        log("error", "callback_failed", message, callback.describe(), of=callback, error=error)
+    process.end_child(error)
+
+
+def note(error: BaseException, text: str) -> None:
+    """Once. Some take none, as frozen dataclasses, and some refuse to tell those they have."""
+    with suppress(Exception):
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
 
 
 def _is_ours(package: str | None) -> bool:
@@ -65,79 +147,71 @@ def call(exchange: Exchange, callback: Callback[Any]) -> Any:
     """Call it, in its context. ``SKIPPED`` if its predicate says no."""
     options: Options = callback.options
     try:
-        if options.asks and callable(options.when):
-            try:
-                if not options.when(outcome_of(exchange, callback)):
-                    return SKIPPED
-            except Exception as error:
-                note(error, f"The predicate (when=) of {callback.name} raised: it was not called.")
-                raise
-        task = callback._task
-        assert task is not None, callback
-        func, args, kwargs = task
-        if options.takes_outcome:
-            return func(outcome_of(exchange, callback), *args, **kwargs)
+        func, args, kwargs = callback._task  # type: ignore[misc]  # it has not ended
+        if options.asks:
+            outcome = callback._outcome or exchange.sealed
+            if callable(options.when) and not _is_wanted(options.when, outcome, callback.name):
+                return SKIPPED
+            if options.takes_outcome:
+                args = outcome, *args
+        if around := callback._owner.host.ledger.hooks.around:
+            Around(callback, around)
         return func(*args, **kwargs)
     finally:
         # The traceback of a failure keeps our frames alive: none of them may
         # keep the callback, which keeps the failure, nor what it drops.
-        callback = task = func = args = kwargs = None  # type: ignore[assignment]
+        callback = func = args = kwargs = None  # type: ignore[assignment]
 
 
-def outcome_of(exchange: Exchange, callback: Callback[Any]) -> Outcome:
-    return callback._outcome or exchange.sealed
-
-
-def enter(callback: Callback[Any]) -> None:
-    """Called inside the callback's context: what every lane does first."""
-    current_callback.set(callback)
-    here = _thread.get_ident()
-    if callback._thread != here:
-        contexts.rehome_locals()
-        callback._thread = here
+def _is_wanted(when: Callable[[Outcome], object], outcome: Outcome, name: str) -> bool:
+    try:
+        return bool(when(outcome))
+    except Exception as error:
+        note(error, f"The predicate (when=) of {name} raised: it was not called.")
+        raise
 
 
 def run_in_thread(
-    exchange: Exchange, callback: Callback[Any], *, inline: bool = False, in_server: bool = False
-) -> bool:
-    """Run a plain function in this thread; ``False`` if it is not over: a timeout
-    was faster, or it returned a coroutine, which a loop must await.
+    exchange: Exchange,
+    callback: Callback[Any],
+    finish: Callable[..., object] | None = None,
+    *,
+    inline: bool = False,
+    in_server: bool = False,
+) -> None:
+    """Run a plain function in this thread. It is not over if a timeout was faster, or if it has
+    returned a coroutine, which a loop must await.
 
-    ``inline``: the thread is not the runner's, and nothing is closed in it.
+    ``finish``: settles it, in place of ``exchange.settle``.
+    ``inline``: the thread is not the runner's, and nothing is closed in it. A child that the
+    function has forked goes on there, as behind any other call, if it returns.
     ``in_server``: it is one of a WSGI server, whose database connections go on.
     What is no ``Exception`` is raised there too: a server's signal handlers
     raise ``SystemExit`` in it, and gevent its ``Timeout``.
     """
-    if callback.done():  # dropped while it waited for this thread
-        return False
+    if callback._state is not CallbackState.RUNNING:  # dropped while it waited for this thread
+        return
     error: BaseException | None = None
     result: Any = None
+    forks = process.forks
     try:
         if inline or in_server:
             result = _call_inside(exchange, callback, is_clean=in_server)
         else:
-            cleanup.close_old_connections()
+            cleanup.close_old_connections(of=callback)
             try:
-                result = _call_inside(exchange, callback, is_clean=True)
+                result = _call_inside(exchange, callback, is_clean=True, in_worker=True)
             finally:
-                cleanup.close_old_connections()
+                own_threads.leave(callback)
+                cleanup.close_old_connections(of=callback)
     except BaseException as raised:
         error = raised
+    if process.forks != forks and (error is not None or not inline):
+        end_child(callback, error)
     try:
-        if callback.done():
-            if issubclass(type(result), Coroutine):
-                result.close()
-            return False
-        if result is None:
-            return settle(exchange, callback, None, error)
-        if issubclass(type(result), Coroutine):
-            callback._returned = result
-            return False
-        if result is SKIPPED:
-            return exchange.settle(callback, CallbackState.SKIPPED)
-        return settle(exchange, callback, result, refusal(callback, result))
+        _settle(finish or exchange.settle, callback, result, error)
     except Exception as raised:  # whatever it is, the callback has an end
-        return exchange.settle(callback, CallbackState.FAILED, exception=raised)
+        exchange.settle(callback, CallbackState.FAILED, exception=raised)
     finally:
         try:
             if error is not None:
@@ -146,12 +220,35 @@ def run_in_thread(
             del error, result, callback
 
 
+def _settle(
+    finish: Callable[..., object], callback: Callback[Any], result: Any, error: BaseException | None
+) -> None:
+    """Settle what has run in a thread, if it is over."""
+    try:
+        kind = kind_of(result)
+        if callback._state is not CallbackState.RUNNING:
+            if kind == "coroutine":
+                callback._discard(result)
+        elif kind == "coroutine":
+            callback._is_watched = True
+            callback._returned = result
+        elif result is SKIPPED:
+            finish(callback, CallbackState.SKIPPED)
+        else:
+            if kind != "value":
+                error = refusal(callback, result) if error is None else error
+            finish(callback, *ending_of(callback, result, error))
+    finally:
+        del error, result, callback  # see call
+
+
 def _raise_in_thread(error: BaseException, *, inline: bool, in_server: bool) -> None:
     """What is not for the callback alone."""
     try:
-        if in_server and not isinstance(error, Exception | asyncio.CancelledError):
+        kind = type(error)
+        if in_server and not issubclass(kind, Exception | asyncio.CancelledError):
             raise error
-        if isinstance(error, KeyboardInterrupt):
+        if issubclass(kind, KeyboardInterrupt):
             if inline:
                 raise error
             _thread.interrupt_main()
@@ -159,23 +256,36 @@ def _raise_in_thread(error: BaseException, *, inline: bool, in_server: bool) -> 
         del error
 
 
-def _call_inside(exchange: Exchange, callback: Callback[Any], *, is_clean: bool) -> Any:
+def _call_inside(
+    exchange: Exchange, callback: Callback[Any], *, is_clean: bool, in_worker: bool = False
+) -> Any:
     """Call it inside its context. ``is_clean``: with cache clients of its own."""
     context = callback._context
     assert context is not None, callback
     try:
-        return context.run(_enter_and_call, exchange, callback, is_clean)
+        return context.run(_enter_and_call, exchange, callback, is_clean, in_worker)
     finally:
         del callback, context
 
 
-def _enter_and_call(exchange: Exchange, callback: Callback[Any], is_clean: bool) -> Any:
+def _enter_and_call(
+    exchange: Exchange, callback: Callback[Any], is_clean: bool, in_worker: bool
+) -> Any:
     try:
-        enter(callback)
+        surroundings.enter(callback)
+        if in_worker and not gevent.is_patched():
+            own_threads.enter()
         if is_clean:
-            cleanup.forget_caches()
-        return call(exchange, callback)
+            surroundings.forget_caches()
+        result = call(exchange, callback)
+        if callback._around is not None and kind_of(result) != "coroutine":
+            callback._around.leave(refusal(callback, result))
+        return result
+    except BaseException as error:
+        if callback._around is not None:
+            callback._around.leave(error)
+        raise
     finally:
         del callback
         if is_clean:
-            cleanup.close_caches()
+            surroundings.close_caches()

@@ -6,6 +6,7 @@ next one, in that thread when the callback has ended.
 
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any
 
 from ..exchange import Callback, current_callback
@@ -33,12 +34,12 @@ class SessionExecutor(Executor):
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         # None stands for a callback that is being cleaned up after.
-        self._workers: dict[Callback[Any], Worker | None] = {}
+        self.workers: dict[Callback[Any], Worker | None] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         callback = current_callback.get()
         future: Future[Any] = Future()
-        worker = None if callback is None else self._workers.get(callback, _NEW)
+        worker = None if callback is None else self.workers.get(callback, _NEW)
         if callback is None or worker is None or callback.done():
             # A task that has outlived its callback: any thread, left clean.
             def once() -> None:
@@ -49,8 +50,8 @@ class SessionExecutor(Executor):
             self._pool.submit(once)
             return future
         if worker is _NEW:
-            worker = self._workers[callback] = self._pool.reserve()
-            self._pool.give(worker, cleanup.begin_session)
+            worker = self.workers[callback] = self._pool.reserve()
+            self._pool.give(worker, partial(cleanup.begin_session, callback))
         mine = worker
 
         def call() -> Any:
@@ -64,30 +65,30 @@ class SessionExecutor(Executor):
         return future
 
     def end(self, callback: Callback[Any]) -> Coroutine[Any, Any, None] | None:
-        worker = self._workers.get(callback) if self._workers else None
+        worker = self.workers.get(callback)
         if worker is None:
             return None
-        self._workers[callback] = None
+        self.workers[callback] = None
         return self._clean(callback, worker)
 
     def lose(self, callback: Callback[Any]) -> None:
         """The same without a loop, which is closed."""
-        worker = self._workers.pop(callback, None)
+        worker = self.workers.pop(callback, None)
         if worker is not None:
-            self._give_back(worker)
+            self._give_back(callback, worker)
 
     async def _clean(self, callback: Callback[Any], worker: Worker) -> None:
         try:
-            await self._give_back(worker).wait(_PATIENCE)
+            await self._give_back(callback, worker).wait(_PATIENCE)
         finally:
-            del self._workers[callback]
+            del self.workers[callback]
 
-    def _give_back(self, worker: Worker) -> Latch:
+    def _give_back(self, callback: Callback[Any], worker: Worker) -> Latch:
         cleaned = Latch()
 
         def clean() -> None:
             try:
-                cleanup.end_session()
+                cleanup.end_session(callback)
             finally:
                 self._pool.release(worker)
                 cleaned.open()

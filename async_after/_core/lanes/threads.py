@@ -13,8 +13,9 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 
-from ..runtime import Pace, SwitchInterval, gevent, log
+from ..runtime import Gate, Pace, SwitchInterval, change, gevent, log
 from . import cleanup
 
 Work = Callable[[], None]
@@ -56,7 +57,7 @@ class WorkerPool:
         self._switching = switching
         self._busy = 0
         """Workers that have work."""
-        self._lock = threading.Lock()
+        self.gate: Gate = Gate()
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
         self._backlog: deque[Work] = deque()
@@ -67,34 +68,60 @@ class WorkerPool:
         self._here = threading.local()
 
     @property
+    def count(self) -> int:
+        """Threads that there are."""
+        return len(self._workers)
+
+    @property
+    def size(self) -> int:
+        """... and how many there may be, besides those that are overdue."""
+        return self._size()
+
+    @property
     def overdue_count(self) -> int:
         """Workers that are held by functions which have timed out."""
         return self._overdue
 
-    def submit(self, work: Work) -> None:
-        """Run ``work`` in an idle worker, a new one, or the first that is free."""
+    def submit(self, work: Work, waiting: Work | None = None, again: Work | None = None) -> bool:
+        """Run ``work`` in an idle worker or a new one. ``False`` if there is none: then the first
+        that is free runs it, or what is to be run instead of it when it had to wait. ``again``
+        asks for the same behind the change that is under way here."""
         if gevent.go_home(functools.partial(self.submit, work)):
-            return
-        with self._lock:
-            worker = self._idle[-1] if self._idle else None
-            if worker is None or worker.sessions:
-                # One that is reserved is better left to its own callback.
-                unused = [worker for worker in self._idle if not worker.sessions]
-                worker = unused[-1] if unused else self._grow() or worker
-            if worker is not None:
-                self._give(worker, work)
-                return
-            self._backlog.append(work)
-        self._say_if_full()
+            return True
+        with (gate := self.gate).lock:
+            if gate.is_busy:
+                gate.asked.append(again or functools.partial(self.submit, work))
+                return True
+            gate.is_busy = True
+            try:
+                has_worker = self._hand_out(work, waiting or work)
+            finally:
+                gate.is_busy = False
+        if gate.asked:
+            gate.catch_up()
+        if not has_worker:
+            self._say_if_full()
+        return has_worker
+
+    def _hand_out(self, work: Work, waiting: Work) -> bool:
+        worker = self._idle[-1] if self._idle else None
+        if worker is None or worker.sessions:
+            # One that is reserved is better left to its own callback.
+            unused = [worker for worker in self._idle if not worker.sessions]
+            worker = unused[-1] if unused else self._grow() or worker
+        if worker is None:
+            self._backlog.append(waiting)
+            return False
+        self._give(worker, work)
+        return True
 
     def _say_if_full(self) -> None:
         """Once a minute, while functions that have timed out hold every thread."""
-        with self._lock:
-            size = self._size()
-            if not self._backlog or self._overdue < size or not self._full_pace.is_due():
-                return
-            names = [worker.overdue_with for worker in self._workers if worker.overdue_with]
-            count = len(self._backlog)
+        size, count = self._size(), len(self._backlog)
+        if not count or self._overdue < size or not self._full_pace.is_due():
+            return
+        workers: list[Worker] = self.gate.look(functools.partial(list, self._workers))
+        names = [worker.overdue_with for worker in workers if worker.overdue_with]
         log(
             "error",
             "threads_full",
@@ -110,29 +137,31 @@ class WorkerPool:
             max_threads=size,
         )
 
+    @change
     def give(self, worker: Worker, work: Work) -> None:
         """Run ``work`` in this very worker, which is reserved."""
-        with self._lock:
-            self._give(worker, work)
+        self._give(worker, work)
 
     def reserve(self) -> Worker:
         """The worker for one async callback's thread-sensitive calls, until
         ``release``: one that nobody needs, a new one, or the least used."""
-        with self._lock:
-            unused = [worker for worker in self._idle if not worker.sessions]
-            worker = unused[-1] if unused else self._grow()
-            if worker is None:
-                usable = [worker for worker in self._workers if worker.overdue_with is None]
-                # A busy one may be so for long.
-                worker = min(usable or self._workers, key=lambda w: (w.is_busy, w.sessions))
-            worker.sessions += 1
-            return worker
+        return self.gate.look(self._reserve)
 
+    def _reserve(self) -> Worker:
+        unused = [worker for worker in self._idle if not worker.sessions]
+        worker = unused[-1] if unused else self._grow()
+        if worker is None:
+            usable = [worker for worker in self._workers if worker.overdue_with is None]
+            # A busy one may be so for long.
+            worker = min(usable or self._workers, key=lambda w: (w.is_busy, w.sessions))
+        worker.sessions += 1
+        return worker
+
+    @change
     def release(self, worker: Worker) -> None:
-        with self._lock:
-            worker.sessions -= 1
-            if self._is_closing and not worker.load and not worker.sessions:
-                self._dismiss(worker)
+        worker.sessions -= 1
+        if self._is_closing and not worker.load and not worker.sessions:
+            self._dismiss(worker)
 
     def current_turn(self) -> tuple[Worker, int]:
         """This thread's worker and what it is at; for ``overdue``."""
@@ -142,30 +171,33 @@ class WorkerPool:
     def overdue(self, worker: Worker, turn: int, name: str) -> None:
         """Its work, callback ``name``, has not ended in time: let another
         worker take its place."""
-        with self._lock:
-            if worker.turn != turn or worker.overdue_with is not None:
-                return
-            worker.overdue_with = name
-            self._overdue += 1
-            if self._backlog:
-                substitute = self._grow()
-                if substitute is not None:
-                    self._give(substitute, self._backlog.popleft())
+        self._replace(worker, turn, name)
         self._say_if_full()
 
+    @change
+    def _replace(self, worker: Worker, turn: int, name: str) -> None:
+        if worker.turn != turn or worker.overdue_with is not None:
+            return
+        worker.overdue_with = name
+        self._overdue += 1
+        if self._backlog:
+            substitute = self._grow()
+            if substitute is not None:
+                self._give(substitute, self._backlog.popleft())
+
+    @change
     def close(self) -> None:
         """Let each worker end when it has nothing left to do, until ``open``."""
-        with self._lock:
-            self._is_closing = True
-            for worker in [*self._idle]:
-                if not worker.sessions:
-                    self._dismiss(worker)
+        self._is_closing = True
+        for worker in [*self._idle]:
+            if not worker.sessions:
+                self._dismiss(worker)
 
     def open(self) -> None:
         """Workers stay again when they have nothing to do."""
         self._is_closing = False
 
-    # Under the lock.
+    # In a change.
 
     def _grow(self) -> Worker | None:
         size = self._size()
@@ -175,7 +207,8 @@ class WorkerPool:
         name = f"async_after worker {self._made + 1}"
         thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
         try:
-            thread.start()
+            # In an empty context: some libraries let a thread inherit what is current.
+            Context().run(thread.start)
         except RuntimeError:  # the system has no more
             if not self._workers:
                 raise
@@ -212,22 +245,22 @@ class WorkerPool:
             self._done(worker)
         cleanup.close_connections()
 
+    @change
     def _done(self, worker: Worker) -> None:
-        with self._lock:
-            worker.load -= 1
-            worker.is_at_end = False
-            worker.turn += 1
-            if worker.overdue_with is not None:
-                worker.overdue_with = None
-                self._overdue -= 1
-            if worker.load:
-                return
-            self._idle.append(worker)
-            self._busy -= 1
-            is_surplus = len(self._workers) - self._overdue > self._size()
-            if self._backlog and not is_surplus:
-                self._give(worker, self._backlog.popleft())
-            elif (is_surplus or self._is_closing) and not worker.sessions:
-                self._dismiss(worker)
-            if not self._busy:
-                self._switching.restore()
+        worker.load -= 1
+        worker.is_at_end = False
+        worker.turn += 1
+        if worker.overdue_with is not None:
+            worker.overdue_with = None
+            self._overdue -= 1
+        if worker.load:
+            return
+        self._idle.append(worker)
+        self._busy -= 1
+        is_surplus = len(self._workers) - self._overdue > self._size()
+        if self._backlog and not is_surplus:
+            self._give(worker, self._backlog.popleft())
+        elif (is_surplus or self._is_closing) and not worker.sessions:
+            self._dismiss(worker)
+        if not self._busy:
+            self._switching.restore()

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -23,12 +23,15 @@ def inspected(func: Any, lane: Lane | None) -> tuple[bool, str]:
             is_coroutine = bool(flags & _COROUTINE)
             if func.__dict__ and not is_coroutine:
                 # What marks a plain function as one is an attribute.
-                is_coroutine = iscoroutinefunction(func)
+                is_coroutine = _is(iscoroutinefunction, func)
             if lane is not None:
                 _refuse_lane(func, is_coroutine, lane)
-            # As name_of does, without a call: the client waits for this.
-            return is_coroutine, f"{func.__module__ or '?'}.{func.__qualname__}"
-    if inspect.iscoroutine(func):
+            if type(func.__module__) is str:
+                # As name_of does, without a call: the client waits for this.
+                return is_coroutine, f"{func.__module__ or '?'}.{func.__qualname__}"
+            return is_coroutine, name_of(func)
+    # By its type: ``isinstance`` may ask it for its ``__class__``, which may raise.
+    if issubclass(type(func), CoroutineType):
         func.close()
         raise TypeError(
             f"after_response() got the coroutine object {func.__qualname__}(...). Pass the"
@@ -38,22 +41,38 @@ def inspected(func: Any, lane: Lane | None) -> tuple[bool, str]:
         hint = " Was the function called instead of passed?" if func is None else ""
         raise TypeError(f"after_response() needs a callable, not {type(func).__name__}.{hint}")
     plain: Any = func
-    while isinstance(plain, functools.partial):
+    while issubclass(type(plain), functools.partial):
         plain = plain.func
-    called = plain if inspect.isroutine(plain) or isinstance(plain, type) else type(plain).__call__
+    is_one = _is(inspect.isroutine, plain) or issubclass(type(plain), type)
+    called = plain if is_one else _call_of(type(plain))
     for kind, is_kind in (
         ("async generator", inspect.isasyncgenfunction),
         ("generator", inspect.isgeneratorfunction),
     ):
-        if is_kind(plain) or is_kind(called):
+        if _is(is_kind, plain) or _is(is_kind, called):
             raise TypeError(
                 f"after_response() cannot run the {kind} function {name_of(func)}: nothing would"
                 " iterate it. Pass a function that does, or a coroutine function."
             )
-    is_coroutine = iscoroutinefunction(plain) or iscoroutinefunction(called)
+    is_coroutine = _is(iscoroutinefunction, plain) or _is(iscoroutinefunction, called)
     if lane is not None:
         _refuse_lane(func, is_coroutine, lane)
     return is_coroutine, name_of(func)
+
+
+def _call_of(kind: Any) -> Any:
+    try:
+        return kind.__call__
+    except Exception:  # its metaclass raises
+        return None
+
+
+def _is(question: Callable[[Any], bool], func: Any) -> bool:
+    """A callable may answer with code of its own, which may raise: then it is a plain one."""
+    try:
+        return question(func)
+    except Exception:
+        return False
 
 
 def _refuse_lane(func: Callable[..., Any], is_coroutine: bool, lane: Lane) -> None:

@@ -4,6 +4,7 @@ from types import TracebackType
 
 from ..exchange import Exchange, current_exchange
 from ..runner import InlineDispatcher, get_runner
+from ..runtime import check_stack
 
 
 class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppress
@@ -19,6 +20,7 @@ class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppr
         self._entered: list[tuple[Exchange, InlineDispatcher]] = []
 
     def __enter__(self) -> Exchange:
+        check_stack()  # for its end
         dispatcher = InlineDispatcher(get_runner())
         exchange = Exchange(dispatcher, parent=current_exchange.get())
         self._entered.append((exchange, dispatcher))

@@ -11,12 +11,12 @@ from types import FrameType
 from typing import Any
 
 from ..exchange import Callback, Exchange
-from ..runtime import gevent, is_in_loop
+from ..runtime import check_stack, gevent, running_loop
 
 
 def refuse_async(name: str) -> None:
     """Connections belong to threads, and that of a coroutine is not the ORM's."""
-    if not is_in_loop():
+    if running_loop() is None:
         return
     raise RuntimeError(
         f"after_response.using(on_commit=...)({name}) was called in async code, which has no"
@@ -27,6 +27,7 @@ def refuse_async(name: str) -> None:
 def add(exchange: Exchange, callback: Callback[Any], on_commit: bool | str) -> None:
     """Register it, to become ready when the transaction around this commits; at
     once where there is none. In the thread of the connection."""
+    check_stack()
     connection = _connection("default" if on_commit is True else str(on_commit))
     if connection.closed_in_transaction:
         # Django has dropped the hooks already, and will drop a new one some day.
@@ -70,7 +71,13 @@ class _Hook:
         self._callback = callback
 
     def __call__(self) -> None:
-        self._exchange.ready(self._callback)
+        ready = functools.partial(self._exchange.ready, self._callback)
+        try:
+            check_stack()
+        except RecursionError:  # a commit does not fail for that
+            gevent.start_thread(ready)
+        else:
+            ready()
 
     def __del__(self) -> None:
         if not self._callback._is_dormant:

@@ -35,9 +35,11 @@ def changed(options: Options, changes: dict[str, Any]) -> Options:
         )
     own = {name: value for name, value in changes.items() if name != "request"}
     for name, value in own.items():
-        wrong = _CHECKS[name].refuse(value)
+        check = _CHECKS[name]
+        wrong = check.refuse(value)
         if wrong is not None:
-            raise wrong(f"using({name}={value!r}): must be {_CHECKS[name].expected}")
+            must = f"must be {check.expected}{check.why(value)}"
+            raise wrong(f"using({name}={conf.shown(value)}): {must}")
     try:
         hash(own.get("key"))
     except TypeError:

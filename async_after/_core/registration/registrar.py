@@ -20,7 +20,6 @@ from ..exchange import (
     current_exchange,
     key_holder,
 )
-from ..runtime import django_settings
 from . import on_commit, test_hook
 from .callables import inspected
 from .exchange_scope import exchange_scope
@@ -51,8 +50,7 @@ class _Registrar:
         options = self._options
         is_coroutine, name = inspected(func, options.lane)
         name = options.name or name
-        settings = django_settings.namespace
-        if settings is None or settings.get("ASYNC_AFTER") is not conf.checked[0]:
+        if not conf.is_known:
             conf.check()
         if exchange is None:
             if options.on_commit:
@@ -62,7 +60,8 @@ class _Registrar:
                 _refuse_outside(name)
                 with exchange_scope() as scope:
                     return self._register(func, args, kwargs, scope)
-            exchange.host.refuse_overflow(name)
+            if exchange.host.ledger.refuses:
+                exchange.host.refuse_overflow(name)
         task = func, args, kwargs
         callback: Callback[Any] = Callback(exchange, name, options, is_coroutine, task)
         if test_hook.interceptors:
@@ -85,7 +84,7 @@ class _Registrar:
             async with exchange_scope() as scope:
                 return await self._aregister_on(scope, func, args, kwargs)
         exchange.host.refuse_overflow(name)
-        await exchange.host.wait_for_room()
+        await exchange.host.wait_for_room(exchange)
         return await self._aregister_on(exchange, func, args, kwargs)
 
     async def _aregister_on(

@@ -25,7 +25,7 @@ class Interceptor:
 
 interceptors: tuple[Interceptor, ...] = ()
 """Those that are active, the innermost last."""
-_lock = threading.Lock()
+_lock = threading.RLock()  # a destructor may come back here
 
 
 def enter(interceptor: Interceptor) -> None:

@@ -5,8 +5,6 @@ all of an exchange's callbacks, so that they go on in order (promise 6).
 """
 
 import dataclasses
-import threading
-import time
 from functools import partial
 from typing import Any
 
@@ -14,6 +12,7 @@ from ..capacity import reports
 from ..delivery import Delivery, Wait
 from ..exchange import Callback, CallbackState, Exchange
 from ..lanes import CLOSED_LOOP
+from ..runtime import monotonic
 
 DELIVERY_TIMEOUT = 5.0
 """Seconds by default: a client that has not taken its response by then may never."""
@@ -28,8 +27,8 @@ class Acknowledgements:
     def __init__(self, later: reports.Later) -> None:
         """``later``: raises ``RuntimeError`` if there is no later."""
         self._later = later
-        self._lock = threading.Lock()
-        self._watched: set[Exchange] = set()
+        # No lock: a destructor may come back here, and a fork. Each step is one call.
+        self._watched: dict[Exchange, object] = {}
 
     def watch(self, exchange: Exchange) -> None:
         """It has ended: make those that wait ready when their time comes, or skip them."""
@@ -37,19 +36,20 @@ class Acknowledgements:
         if outcome.connection is None or outcome.delivery is Delivery.ACKNOWLEDGED:
             self._tell(exchange, outcome.delivery)
             return
-        with self._lock:
-            if exchange in self._watched:
-                return
-            self._watched.add(exchange)
+        mine = object()
+        if self._watched.setdefault(exchange, mine) is not mine:
+            return
         # Not at once: this may be called in the middle of the end.
         self._look_in(0.0, exchange, outcome._waiting("acknowledged"), {})
 
     def abandon(self) -> None:
         """There is no later any more: the loop is closed."""
-        with self._lock:
-            watched, self._watched = self._watched, set()
-        for exchange in watched:
-            for callback in exchange.queue.unacknowledged():
+        while self._watched:
+            try:
+                exchange, _ = self._watched.popitem()
+            except KeyError:  # another thread was faster
+                return
+            for callback in _waiting(exchange):
                 exchange.drop(callback, CLOSED_LOOP, if_pending=True)
 
     def _look_in(self, seconds: float, exchange: Exchange, wait: Wait, ends: Ends) -> None:
@@ -61,26 +61,24 @@ class Acknowledgements:
     def _look(self, exchange: Exchange, wait: Wait, ends: Ends) -> None:
         pause = wait.look()
         if pause is None:
-            with self._lock:
-                self._watched.discard(exchange)
+            self._watched.pop(exchange, None)
             self._tell(exchange, wait.reached)
             return
-        now = time.monotonic()
-        for callback in exchange.queue.unacknowledged():
+        now = monotonic()
+        for callback in _waiting(exchange):
             timeout = callback.options.delivery_timeout or DELIVERY_TIMEOUT
             if now >= ends.setdefault(callback, now + timeout):
                 _skip(exchange, callback)
-        with self._lock:
-            # Under the lock: one that comes now is seen here, or watched anew.
-            is_over = not exchange.queue.unacknowledged()
-            if is_over:
-                self._watched.discard(exchange)
-        if not is_over:
+        if _waiting(exchange):
             self._look_in(pause, exchange, wait, ends)
+            return
+        self._watched.pop(exchange, None)
+        if _waiting(exchange):  # it has come since, and has seen it watched
+            self.watch(exchange)
 
     def _tell(self, exchange: Exchange, level: Delivery) -> None:
         """This is how far it got."""
-        for callback in exchange.queue.unacknowledged():
+        for callback in _waiting(exchange):
             if level is Delivery.ACKNOWLEDGED:
                 exchange.ready(callback, dataclasses.replace(exchange.sealed, delivery=level))
             else:
@@ -89,3 +87,7 @@ class Acknowledgements:
 
 def _skip(exchange: Exchange, callback: Callback[Any]) -> None:
     exchange.settle(callback, CallbackState.SKIPPED, expected=CallbackState.PENDING)
+
+
+def _waiting(exchange: Exchange) -> list[Callback[Any]]:
+    return exchange.host.ledger.gate.look(exchange.queue.unacknowledged)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from ..capacity import Chain, SingleChain, run_alone
 from ..exchange import Callback, Exchange, current_exchange
 from ..lanes import CANCELLED_TASK, InlineLane, ThreadSensitivity, run_in_thread
-from ..runtime import gevent, is_in_loop
+from ..runtime import LoopTimer, gevent, process, running_loop
 from .dispatch import Dispatcher
 from .runner import Runner
 
@@ -27,13 +28,21 @@ def _never_full(name: str) -> None:
     """An inline callback waits for no slot."""
 
 
-async def _always_room() -> None:
+async def _always_room(exchange: Exchange) -> None:
     """The same."""
 
 
 def _no_slot(callback: Callback[Any]) -> AbstractContextManager[None]:
     """An inline callback has none to lend."""
     return nullcontext()
+
+
+def _run_for_loop(exchange: Exchange, callback: Callback[Any]) -> None:
+    """In a thread, for a loop that waits."""
+    forks = process.forks
+    run_in_thread(exchange, callback, inline=True)
+    if process.forks != forks and process.is_childs():
+        process.end_child(None)  # who waits is in the parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class InlineDispatcher(Dispatcher):
         super().__init__(runner.capacity, self._later)
         self.lending: Callable[[Callback[Any]], AbstractContextManager[None]] = _no_slot
         self.refuse_overflow: Callable[[str], None] = _never_full
-        self.wait_for_room: Callable[[], Awaitable[None]] = _always_room
+        self.wait_for_room: Callable[[Exchange], Awaitable[None]] = _always_room
         self._runner = runner
         self._sensitivity = ThreadSensitivity.here()
         self._is_over = False
@@ -67,10 +76,6 @@ class InlineDispatcher(Dispatcher):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._went_on = False
-
-    def started(self, callback: Callback[Any]) -> None:
-        # Nobody needs to be told what he is waiting for.
-        self.capacity.started(callback)
 
     def queued(self, exchange: Exchange) -> None:
         """Whoever runs those before it will find it."""
@@ -87,7 +92,7 @@ class InlineDispatcher(Dispatcher):
 
     def resume(self, exchange: Exchange) -> None:
         # A commit runs its hooks where it is, and a test's transaction is seen there alone.
-        if self._is_over and not is_in_loop():
+        if self._is_over and running_loop() is None:
             self._is_over = False
             self.run(exchange)
         else:
@@ -95,7 +100,7 @@ class InlineDispatcher(Dispatcher):
 
     def _later(self) -> Dispatcher:
         """Who runs what is late."""
-        if self._ended_in_loop and is_in_loop():
+        if self._ended_in_loop and running_loop() is not None:
             return self._runner.dispatcher(asyncio.get_running_loop())
         # That of async_to_sync, in which an async view runs under Django's Client,
         # ends at once.
@@ -103,6 +108,9 @@ class InlineDispatcher(Dispatcher):
 
     def run(self, exchange: Exchange) -> None:
         """Run its callbacks as ``run_all`` does."""
+        if process.is_inside():
+            self.finish(exchange)  # through the runner
+            return
         exchange.parent = self._parent  # for the deadlock guard
         try:
             self.run_all(self._work_of(exchange))
@@ -113,7 +121,7 @@ class InlineDispatcher(Dispatcher):
         """Run it in this thread, and coroutine functions in a loop whose
         thread-sensitive calls come back to this thread."""
         # Whether plain functions come back to this thread from a loop of our own.
-        comes_back = not is_in_loop() and not gevent.is_patched()
+        comes_back = running_loop() is None and not gevent.is_patched()
         while pending := work.pending():
             if any(c.options.concurrent or (c.is_async and comes_back) for c in pending):
                 # Side by side: one may wait for another, which it may register itself.
@@ -124,7 +132,6 @@ class InlineDispatcher(Dispatcher):
                 time.sleep(work.pause)
 
     def _run_chains(self, work: Work, chains: Sequence[Chain]) -> None:
-        self.capacity.refresh()
         for chain in chains:
             self._went_on = False
             for callback in chain:
@@ -194,32 +201,32 @@ class InlineDispatcher(Dispatcher):
             if not running and (first or not work.pause or not work.pending()):
                 break
             coming = asyncio.create_task(self._new.wait())
-            done, _ = await asyncio.wait(
-                {*running, coming}, timeout=work.pause or None, return_when=asyncio.FIRST_COMPLETED
-            )
+            timer = LoopTimer(self._loop, work.pause, self._new.set) if work.pause else None
+            done, _ = await asyncio.wait({*running, coming}, return_when=asyncio.FIRST_COMPLETED)
             coming.cancel()
+            if timer is not None:
+                timer.cancel()
             running -= done
             for task in done - {coming}:
                 task.result()
         self._loop = None
 
     async def _arun_chain(self, chain: Chain, sensitivity: ThreadSensitivity) -> None:
-        self.capacity.refresh()
         lane = InlineLane(asyncio.get_running_loop(), sensitivity)
-        in_thread = sync_to_async(run_in_thread, thread_sensitive=True)
+        in_thread = sync_to_async(_run_for_loop, thread_sensitive=True)
         for callback in chain:
             if not callback.is_async and gevent.is_native():
                 run_in_thread(chain.exchange, callback, inline=True)
             elif not callback.is_async:
                 try:
-                    await in_thread(chain.exchange, callback, inline=True)
+                    await in_thread(chain.exchange, callback)
                 except RuntimeError:
                     if callback.done():
                         raise
                     # It has not run. The thread in which the exchange was opened was that
                     # of a sync middleware outside, and is gone (AsyncClient).
                     ThreadSensitivity().apply()
-                    await in_thread(chain.exchange, callback, inline=True)
+                    await in_thread(chain.exchange, callback)
             if not callback.done():
                 await run_alone(lane, chain, callback)
 
@@ -234,10 +241,10 @@ class InlineDispatcher(Dispatcher):
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         """What comes now is late, and the runner's."""
-        self._ended_in_loop = is_in_loop()
+        self._ended_in_loop = running_loop() is not None
         self._is_over = True
         exchange.parent = None
-        if not exchange.pending():
+        if not exchange.pending() and not process.is_inside():
             return
         # What another thread registered between the last look and this.
         if give_way:
@@ -251,10 +258,10 @@ class InlineDispatcher(Dispatcher):
         if gevent.is_patched():
             gevent.run_in_native_thread(functools.partial(function, *args))
             return
-        if not is_in_loop():
+        if running_loop() is None:
             AsyncToSync(function, force_new_loop=True)(*args)
         else:
             # No second loop can run in this thread.
             thread = threading.Thread(target=lambda: asyncio.run(function(*args)))
-            thread.start()
+            Context().run(thread.start)
             thread.join()

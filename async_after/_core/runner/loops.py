@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
 from ..capacity import Capacity
-from .dispatch import Dispatcher, LoopDispatcher, ThreadDispatcher
+from .dispatch import Dispatcher, LoopDispatcher
+from .thread_dispatch import ThreadDispatcher
 
 
 class Dispatchers:
@@ -21,7 +23,7 @@ class Dispatchers:
         """None yet, in a new process too: those of its parent have their heirs here."""
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopDispatcher] = {}
-        self._apps = 0
+        self._apps: Counter[asyncio.AbstractEventLoop] = Counter()
         self.threads: ThreadDispatcher = self._make_threads()
 
     def _make_threads(self) -> ThreadDispatcher:
@@ -31,17 +33,18 @@ class Dispatchers:
         dispatcher = self._loops.get(loop)
         if dispatcher is None:
             self.abandon_closed()
-            dispatcher = LoopDispatcher(self._capacity, loop, partial(self.of, loop))
-            self._loops[loop] = dispatcher
+            made = LoopDispatcher(self._capacity, loop, partial(self.of, loop))
+            # In one call: who has come back in meanwhile has the same one.
+            dispatcher = self._loops.setdefault(loop, made)
             self._capacity.pool.open()
         return dispatcher
 
     def of_threads(self) -> ThreadDispatcher:
-        if self.threads.is_shut:
+        while (threads := self.threads).is_shut:
             # A new exchange is a sign of life, and there is no other without a loop.
-            self.threads = self._make_threads()
+            self.threads = threads.followed_by(self._make_threads())
             self._capacity.pool.open()
-        return self.threads
+        return threads
 
     def all(self) -> list[Dispatcher]:
         with self._lock:
@@ -58,16 +61,21 @@ class Dispatchers:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """An app has started on this loop."""
         with self._lock:
-            self._apps += 1
+            self._apps[loop] += 1
             if loop in self._loops and self._loops[loop].is_closing:
                 # What is being closed, or was, stays so: this is another life.
                 del self._loops[loop]
 
-    def detach(self) -> bool:
-        """An app is gone; whether it was the last one."""
+    def detach(self, loop: asyncio.AbstractEventLoop) -> list[Dispatcher]:
+        """An app is gone; whose callbacks end with it: all if it was the last one,
+        those of this loop if it was the last one there."""
         with self._lock:
-            self._apps -= 1
-            return self._apps == 0
+            self._apps[loop] -= 1
+            if self._apps[loop] > 0:
+                return []
+            del self._apps[loop]
+            mine: list[Dispatcher] = [self._loops[loop]] if loop in self._loops else []
+            return mine if self._apps else [*self._loops.values(), self.threads]
 
     def reopen(self, closed: Sequence[Dispatcher]) -> None:
         """The loops of these go on: what they register later is another life."""

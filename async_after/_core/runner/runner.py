@@ -5,17 +5,17 @@ give up is DROPPED, and logged by name.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from .. import conf
-from ..capacity import Capacity, Statistics
+from ..capacity import Capacity
 from ..conf import Bounds, Overflow
-from ..exchange import current_callback, current_exchange
-from ..instrumentation import Instrument
-from ..runtime import Pace, log, process
-from .dispatch import LoopDispatcher, ThreadDispatcher
+from ..exchange import Statistics, current_callback, current_exchange
+from ..runtime import Gate, clock, process
+from .dispatch import Dispatcher, LoopDispatcher
 from .loops import Dispatchers
 from .shutdown import Shutdown
+from .thread_dispatch import ThreadDispatcher
 
 _DEFAULT = Bounds()
 
@@ -36,8 +36,8 @@ class Runner:
     interpreter has (``sys.setswitchinterval``).
     ``wait_timeout`` and ``close_timeout``: seconds that the shutdown waits for
     callbacks to end by themselves, and then for the cancelled ones.
-    ``instruments``: who else hears of callbacks besides the log. Raises
-    ``TypeError`` or ``ValueError`` for anything else.
+    ``instruments``: who else hears of callbacks besides the log (``Instrument``):
+    objects, classes or dotted paths. Raises ``TypeError`` or ``ValueError`` for anything else.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Runner:
         switch_interval: float | None = _DEFAULT.switch_interval,
         wait_timeout: float = _DEFAULT.wait_timeout,
         close_timeout: float = _DEFAULT.close_timeout,
-        instruments: Sequence[Instrument] = (),
+        instruments: Sequence[object] = (),
     ) -> None:
         bounds = Bounds(
             limit=limit,
@@ -78,9 +78,26 @@ class Runner:
         self._dispatchers.begin()
         self.shutdown = Shutdown(self.capacity, self._dispatchers)
 
+    def follow_settings(self) -> None:
+        """They have changed. The bounds of a runner of one's own are fixed."""
+        self.capacity.hear()
+
+    def gates(self) -> Sequence[Gate]:
+        """Those that a fork takes, so that nothing is half done in the child."""
+        return self.capacity.gates()
+
     def statistics(self) -> Statistics:
         """How many callbacks are in which state, all at one moment."""
         return self.capacity.statistics()
+
+    def __repr__(self) -> str:
+        seen, capacity = self.statistics(), self.capacity
+        closing = " closing" if all(d.is_closing for d in self._dispatchers.all()) else ""
+        return (
+            f"<Runner{closing} open_exchanges={seen.open_exchanges} waiting={seen.waiting}"
+            f" running={seen.running} overdue={seen.overdue} slots={capacity.limiter.used}/"
+            f"{capacity.limiter.limit} threads={capacity.pool.count}/{capacity.pool.size}>"
+        )
 
     # For the adapters.
 
@@ -101,9 +118,10 @@ class Runner:
         """An app that uses this runner has started (``lifespan.startup``)."""
         self._dispatchers.attach(asyncio.get_running_loop())
 
-    def detach(self) -> bool:
-        """That app is gone; whether it was the last one, and the runner is to close."""
-        return self._dispatchers.detach()
+    def detach(self, loop: asyncio.AbstractEventLoop | None = None) -> Sequence[Dispatcher]:
+        """That app is gone, which had started on this loop, by default the running one;
+        whose callbacks end with it, for ``close``."""
+        return self._dispatchers.detach(loop or asyncio.get_running_loop())
 
     # Shutdown.
 
@@ -112,8 +130,10 @@ class Runner:
 
         Raises ``TimeoutError`` when that takes longer than ``timeout``
         seconds, and ``RuntimeError`` at once where it could never end: inside
-        a callback, and in a request that has registered callbacks.
+        a callback, and in a request that has registered callbacks. ``TypeError``
+        or ``ValueError`` for a timeout that nobody can wait.
         """
+        clock.refuse_timeout("drain", timeout)
         self._refuse_deadlock()
         self._dispatchers.abandon_closed()
         if not await self.capacity.ledger.wait_idle(timeout):
@@ -131,17 +151,25 @@ class Runner:
         this is cancelled. The runner works again on another event loop, or
         after the next ``lifespan.startup``.
         """
+        await self.close(self._dispatchers.all())
+
+    async def close(self, closing: Sequence[Dispatcher]) -> None:
+        """``aclose``, of the callbacks of these."""
         self._refuse_deadlock()
         self._dispatchers.abandon_closed()
-        await self.shutdown.aclose(self.capacity.wait_timeout)
+        await self.shutdown.aclose(self.capacity.wait_timeout, closing)
 
-    def close_at_exit(self, waited: float, goes_on: bool) -> None:
-        """The same at the interpreter's exit, for what is left then, and less
-        the seconds that were ``waited`` for other runners. ``goes_on``: the
-        exit has been put off until this is done."""
-        self.shutdown.at_exit(max(0.0, self.capacity.wait_timeout - waited), goes_on)
+    def close_at_exit(self, began: float, goes_on: bool) -> Generator[None, float, None]:
+        """The same at the interpreter's exit, for what is left then (``process.close``)."""
+        return self.shutdown.at_exit(began, goes_on)
 
     def _refuse_deadlock(self) -> None:
+        if process.is_inside():
+            raise RuntimeError(
+                "waiting for the runner here would never end: this is called in the middle of a"
+                " registration or an end, by a destructor or a signal handler, and all others"
+                " wait for that. Wait in a task or a thread of its own."
+            )
         callback = current_callback.get()
         if callback is not None and self.capacity.ledger.is_running(callback):
             raise RuntimeError(
@@ -167,22 +195,16 @@ class _DefaultRunner(Runner):
     """
 
     def __init__(self) -> None:
-        self._wrong_pace = Pace(1, 60.0)
         super().__init__()
-        self.capacity.refresh = self._refresh
-        conf.followers.append(self.capacity.follow)
-        self.capacity.follow(conf.checked[2])
+        self.follow_settings()
 
-    def _refresh(self) -> None:
-        try:
-            conf.bounds()
-        except Exception:
-            if self._wrong_pace.is_due():
-                message = "ASYNC_AFTER is wrong now: the last right settings are kept"
-                log("exception", "settings_wrong", message)
+    def follow_settings(self) -> None:
+        self.capacity.follow(conf.last_right())
 
 
 _default: Runner | None = None
+_made: list[Runner] = []
+"""The first is the default one. (Who comes back in while one is made may make another.)"""
 
 
 def get_runner() -> Runner:
@@ -190,6 +212,7 @@ def get_runner() -> Runner:
     global _default
     if _default is None:
         with process.making:
-            if _default is None:
-                _default = _DefaultRunner()
+            if not _made:
+                _made.append(_DefaultRunner())
+            _default = _made[0]
     return _default

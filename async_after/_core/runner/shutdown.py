@@ -5,19 +5,20 @@ deadline is DROPPED, and each lost callback is logged by name, and counted.
 """
 
 import asyncio
-import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..capacity import Capacity
 from ..exchange import Callback, CallbackState, Exchange
-from ..runtime import log, process
+from ..runtime import log, monotonic, process
 from .dispatch import Dispatcher, LoopDispatcher
 from .loops import Dispatchers
 
 _SAME_SHUTDOWN = 5.0
 """Seconds between the end of a server's waiting and the exit of its process."""
+_TURN = 0.01
+"""Seconds that each of several loops runs, at the exit, before it is the turn of the next."""
 
 
 class Shutdown:
@@ -32,22 +33,22 @@ class Shutdown:
     def begin_waiting(self, seconds: float) -> None:
         """Somebody waits so long for all callbacks, most likely as the process
         is about to end: at its exit it is not waited for a second time."""
-        self._wait_over = time.monotonic() + seconds
+        self._wait_over = monotonic() + seconds
 
     def end_waiting(self) -> None:
         """They have all ended."""
         self._wait_over = None
 
-    async def aclose(self, wait_timeout: float) -> None:
-        closing, dropped = self._begin(wait_timeout)
+    async def aclose(self, wait_timeout: float, closing: Sequence[Dispatcher]) -> None:
+        dropped = self._begin(wait_timeout, closing)
         ledger = self._capacity.ledger
-        deadline = time.monotonic() + wait_timeout
+        deadline = monotonic() + wait_timeout
         try:
             is_over = await ledger.wait_until(self._is_over, wait_timeout)
             self._shut(closing)
             if is_over:
                 # What has begun in this very moment still has its time.
-                is_over = await ledger.wait_until(self._is_over, deadline - time.monotonic())
+                is_over = await ledger.wait_until(self._is_over, deadline - monotonic())
             if not is_over:
                 self._give_up(closing)
                 await ledger.wait_until(self._is_over, self._capacity.close_timeout)
@@ -65,8 +66,9 @@ class Shutdown:
                 ]
             )
 
-    def at_exit(self, wait_timeout: float, goes_on: bool) -> None:
-        ledger = self._capacity.ledger
+    def at_exit(self, began: float, goes_on: bool) -> Generator[None, float, None]:
+        """``aclose``, in a thread: that of others whose turn it is after each stretch."""
+        ledger, wait_timeout = self._capacity.ledger, self._capacity.wait_timeout
         dispatchers = self._dispatchers.all()
         resting = [
             dispatcher
@@ -78,34 +80,56 @@ class Shutdown:
             if not exchange.is_ended and (exchange.host in resting or not can_end):
                 _drop(exchange, exchange.pending(), "the process ended before the response did")
         if self._wait_over is not None:
-            left = self._wait_over - time.monotonic()
+            left = self._wait_over - monotonic()
             if left > -_SAME_SHUTDOWN:
                 wait_timeout = min(max(left, 0.0), wait_timeout)
         for dispatcher in resting:
-            # Stopped, as Twisted stops daphne's, and not closed: it can go on.
-            has_some = any(exchange.host is dispatcher for exchange in ledger.exchanges())
-            if has_some and not dispatcher.loop.is_closed():
-                _run(dispatcher.loop, self.aclose(wait_timeout))
-            dispatcher.abandon()
-        closing, dropped = self._begin(wait_timeout)
+            if dispatcher.loop.is_closed():
+                dispatcher.abandon()
+        closing = self._dispatchers.all()
+        dropped = self._begin(wait_timeout, closing)
         for exchange in (*ledger.exchanges(), *ledger.dormant()):
             # Scopes, which are not closed at any other time, too.
             exchange.host.is_closing = True
-        deadline = time.monotonic() + wait_timeout
+        # Stopped, as Twisted stops daphne's, and not closed: they can go on.
+        loops = [dispatcher for dispatcher in resting if not dispatcher.loop.is_closed()]
+        deadline = began + wait_timeout
         try:
-            is_over = ledger.wait_idle_in_thread(wait_timeout)
+            is_over = yield from self._wait(loops, deadline)
             self._shut(closing)
             if is_over:
-                is_over = ledger.wait_idle_in_thread(max(0.0, deadline - time.monotonic()))
+                is_over = yield from self._wait(loops, deadline)
             if not is_over:
                 self._give_up(closing)
-                ledger.wait_idle_in_thread(self._capacity.close_timeout)
+                yield from self._wait(loops, monotonic() + self._capacity.close_timeout)
         finally:
+            for dispatcher in loops:
+                dispatcher.abandon()
             self._end(closing, dropped)
 
-    def _begin(self, wait_timeout: float) -> tuple[list[Dispatcher], int]:
-        """Who is closed, and how many callbacks have been dropped until now."""
-        exchanges = self._capacity.ledger.exchanges()
+    def _wait(
+        self, resting: Sequence[LoopDispatcher], deadline: float
+    ) -> Generator[None, float, bool]:
+        """Until the deadline; whether nothing is left. Loops that rest run meanwhile, in turn."""
+        ledger = self._capacity.ledger
+        while exchanges := ledger.exchanges():
+            at_a_stretch = yield
+            left = min(deadline - monotonic(), at_a_stretch)
+            if left <= 0:
+                return False
+            hosts = {exchange.host for exchange in exchanges}
+            mine = [each.loop for each in resting if each in hosts and not each.loop.is_closed()]
+            if not mine:
+                ledger.wait_idle_in_thread(left)
+            for loop in mine:
+                seconds = min(left, _TURN) if len(mine) > 1 else left
+                _run(loop, ledger.wait_until(self._is_over, seconds))
+        return True
+
+    def _begin(self, wait_timeout: float, closing: Sequence[Dispatcher]) -> int:
+        """These are closed; how many callbacks have been dropped until now."""
+        all_are = {*closing} >= {*self._dispatchers.all()}
+        exchanges = [e for e in self._capacity.ledger.exchanges() if all_are or e.host in closing]
         if exchanges and wait_timeout:
             log(
                 "info",
@@ -116,13 +140,12 @@ class Shutdown:
                 wait_timeout=wait_timeout,
                 exchanges=len(exchanges),
             )
-        closing = self._dispatchers.all()
         for dispatcher in closing:
             dispatcher.is_closing = True
         for exchange in (*exchanges, *self._capacity.ledger.dormant()):
-            if exchange.host.closes_with_runner:
+            if exchange.host.closes_with_runner and all_are:
                 exchange.host.is_closing = True
-        return closing, self._capacity.statistics().dropped
+        return self._capacity.statistics().dropped
 
     def _is_over(self) -> bool:
         return not self._left()
@@ -131,7 +154,7 @@ class Shutdown:
         """The exchanges that are being closed, and have unsettled callbacks."""
         return [e for e in self._capacity.ledger.exchanges() if e.host.is_closing]
 
-    def _shut(self, closing: list[Dispatcher]) -> None:
+    def _shut(self, closing: Sequence[Dispatcher]) -> None:
         """Nothing begins any more."""
         for dispatcher in closing:
             dispatcher.is_shut = True
@@ -139,7 +162,7 @@ class Shutdown:
             if exchange.host.is_closing:
                 _drop(exchange, exchange.dormant(), "shutdown: its transaction was still open")
 
-    def _give_up(self, closing: list[Dispatcher]) -> None:
+    def _give_up(self, closing: Sequence[Dispatcher]) -> None:
         """Drop what waits, and cancel what runs."""
         limit = f"within wait_timeout={self._capacity.wait_timeout:g} s"
         reason = f"shutdown: it had not started {limit}"
@@ -151,7 +174,7 @@ class Shutdown:
         for _, callback in self._running_of(self._left()):
             callback._ask_to_stop(CallbackState.DROPPED, reason)
 
-    def _end(self, closing: list[Dispatcher], dropped_before: int) -> None:
+    def _end(self, closing: Sequence[Dispatcher], dropped_before: int) -> None:
         """Nothing is waited for any more."""
         self._shut(closing)
         if self._left():
@@ -186,7 +209,7 @@ def _drop(exchange: Exchange, pending: Sequence[Callback[Any]], reason: str) -> 
         exchange.drop(callback, reason, if_pending=True)
 
 
-def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> None:
+def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, object]) -> None:
     """Run it on a loop that was stopped, and in which others may want it stopped again."""
     task = loop.create_task(closing)
     for _ in range(100):

@@ -3,24 +3,36 @@
 Knows nothing of exchanges. All else stands on it.
 """
 
-from . import django_settings, gevent, process
+from . import clock, django_settings, gevent, process
+from .bell import Bell
+from .clock import monotonic
+from .gate import Gate, change
 from .latch import Latch
-from .log import Pace, is_debug, log, pass_on
-from .loop import is_in_loop, running_loop
+from .log import Pace, is_debug, log, pass_on, traceback_of
+from .loop import is_unstarted, running_loop
+from .stack import check_stack
 from .switch_interval import SwitchInterval
-from .timers import Timers
+from .timers import LoopTimer, Timers
 
 __all__ = [
+    "Bell",
+    "Gate",
     "Latch",
+    "LoopTimer",
     "Pace",
     "SwitchInterval",
     "Timers",
+    "change",
+    "check_stack",
+    "clock",
     "django_settings",
     "gevent",
     "is_debug",
-    "is_in_loop",
+    "is_unstarted",
     "log",
+    "monotonic",
     "pass_on",
     "process",
     "running_loop",
+    "traceback_of",
 ]

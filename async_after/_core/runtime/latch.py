@@ -1,11 +1,12 @@
 """A latch that coroutines of any event loop, and threads, can wait for."""
 
 import asyncio
-import threading
+from collections import deque
 from collections.abc import Callable
-from contextvars import Context
+from contextlib import suppress
 
-from . import gevent
+from .bell import Bell
+from .timers import LoopTimer
 
 Listener = Callable[[], None]
 
@@ -17,18 +18,21 @@ class Latch:
     callback may be waited for from several loops and from threads at once.
     """
 
-    __slots__ = ("_is_open", "_listeners", "_lock")
+    # No lock: a destructor may come back here. Who opens sets the mark and then looks for
+    # listeners, who listens does it the other way round, and each is popped by one of them.
+    __slots__ = ("_is_open", "_listeners")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._is_open = False
-        self._listeners: list[Listener] = []
+        self._listeners: deque[Listener] = deque()
 
     def open(self) -> None:
-        with self._lock:
-            self._is_open = True
-            listeners, self._listeners = self._listeners, []
-        for listener in listeners:
+        self._is_open = True
+        while self._listeners:
+            try:
+                listener = self._listeners.popleft()
+            except IndexError:  # another thread was faster
+                return
             listener()
 
     def subscribe(self, listener: Listener) -> None:
@@ -37,16 +41,13 @@ class Latch:
         A listener is called in the thread that opens the latch. It must
         neither block nor raise.
         """
-        with self._lock:
-            if not self._is_open:
-                self._listeners.append(listener)
-                return
-        listener()
+        self._listeners.append(listener)
+        if self._is_open:
+            self.open()
 
     def unsubscribe(self, listener: Listener) -> None:
-        with self._lock:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+        with suppress(ValueError):  # it has been called
+            self._listeners.remove(listener)
 
     async def wait(
         self, timeout: float | None = None, *, future: "asyncio.Future[None] | None" = None
@@ -67,10 +68,7 @@ class Latch:
                 opened.set_result(None)
 
         self.subscribe(wake)
-        timer = None
-        if timeout is not None:
-            # The loop keeps a cancelled timer, with its context, until it would have been due.
-            timer = loop.call_later(timeout, release, context=Context())
+        timer = None if timeout is None else LoopTimer(loop, timeout, release)
         try:
             await opened
         finally:
@@ -81,12 +79,9 @@ class Latch:
 
     def wait_in_thread(self, timeout: float | None = None) -> bool:
         """Block up to ``timeout`` seconds; whether the latch is open."""
-        opened = threading.Event()
-        self.subscribe(opened.set)
+        bell = Bell()
+        self.subscribe(bell.ring)
         try:
-            if timeout is None:
-                gevent.wait_for(opened)
-                return True
-            return opened.wait(timeout)
+            return bell.wait(timeout)
         finally:
-            self.unsubscribe(opened.set)
+            self.unsubscribe(bell.ring)

@@ -1,21 +1,27 @@
 """What everything says in the log, each thing at its pace.
 
 Promise 15, discreet: of an exchange, method, path and status are logged, and nothing else.
+Promise 16, in_context: whatever is said of a callback (log record, instrument, hook) is said
+inside the callback's context; no thread, timer or loop of ours carries the context of the request
+in which it happened to be started.
 
 Each record names its event, a constant, and has what it says as attributes
 too (logging's ``extra``), for handlers that write JSON and filters that count.
 """
 
 import _thread
+import functools
 import logging
 import sys
-import threading
-import time
 import traceback
+from _thread import RLock
 from contextlib import suppress
-from typing import Literal, Protocol
+from contextvars import Context
+from types import TracebackType
+from typing import Any, Literal, Protocol
 
 from . import django_settings
+from .clock import monotonic
 
 logger: logging.Logger = logging.getLogger("async_after")
 
@@ -53,6 +59,9 @@ class Described(Protocol):
     def values(self) -> dict[str, object]:
         """What is said of it in the log, by name."""
 
+    def context(self) -> Context:
+        """Where handlers and filters find its request id, its span, its scope."""
+
 
 def log(
     level: Level,
@@ -64,17 +73,35 @@ def log(
     **values: object,
 ) -> None:
     """Log, whatever the user's filters and handlers raise: a callback is
-    settled all the same. ``level``: the name of the logger's method."""
+    settled all the same. ``level``: the name of the logger's method. What is said
+    of a callback is said in its context."""
     try:
         extra = {"event": event, **(of.values() if of is not None else {}), **values}
-        more = {"exc_info": error} if error is not None else {}
-        getattr(logger, level)(message, *arguments, extra=extra, **more)
+        more: dict[str, Any] = {}
+        if error is not None:
+            # Not the error alone, which logging would ask for its truth, and for its traceback.
+            more["exc_info"] = type(error), error, traceback_of(error)
+        say = getattr(logger, level)
+        if of is not None:
+            say = functools.partial(of.context().run, say)
+        say(message, *arguments, extra=extra, **more)
         if is_debug() and not _is_visible(level):
-            _show(message, arguments, error or (sys.exception() if level == "exception" else None))
+            if error is None and level == "exception":
+                error = sys.exception()
+            _show(message, arguments, error)
     except BaseException as raised:
         with suppress(Exception):  # stderr may be gone
             traceback.print_exc()
         pass_on(raised)
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Its traceback, whatever its class has made of that name."""
+    found: TracebackType | None = _traceback.__get__(error)
+    return found
+
+
+_traceback: Any = vars(BaseException)["__traceback__"]
 
 
 def is_debug() -> bool:
@@ -98,7 +125,7 @@ def _show(message: str, arguments: tuple[object, ...], error: BaseException | No
 
 def pass_on(error: BaseException) -> None:
     """Ctrl-C is for the program, and must not cut our own work short."""
-    if isinstance(error, KeyboardInterrupt):
+    if issubclass(type(error), KeyboardInterrupt):
         _thread.interrupt_main()
 
 
@@ -108,12 +135,12 @@ class Pace:
     def __init__(self, times: int, seconds: float) -> None:
         self._times = times
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = RLock()  # a destructor may come back here
         self._since = float("-inf")
         self._count = 0
 
     def is_due(self) -> bool:
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             if now - self._since >= self._seconds:
                 self._since = now

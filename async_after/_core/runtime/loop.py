@@ -1,6 +1,10 @@
-"""The event loop of this thread, if one runs."""
+"""The event loop of this thread, if one runs, and coroutines that none will run."""
 
 import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from types import CoroutineType
+from typing import Any
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -10,5 +14,18 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def is_in_loop() -> bool:
-    return running_loop() is not None
+def is_unstarted(returned: Any) -> bool:
+    """Whether it is a coroutine that nobody has begun."""
+    kind = type(returned)
+    return kind is _AnextType or (
+        kind is CoroutineType and inspect.getcoroutinestate(returned) == inspect.CORO_CREATED
+    )
+
+
+async def _generator() -> AsyncIterator[None]:
+    yield
+
+
+_anext: Any = anext(_generator())
+_AnextType = type(_anext)
+_anext.close()

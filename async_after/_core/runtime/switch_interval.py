@@ -7,8 +7,9 @@ https://docs.python.org/3/library/sys.html#sys.setswitchinterval
 """
 
 import sys
-import threading
 from collections.abc import Callable
+
+from .gate import Gate
 
 
 class SwitchInterval:
@@ -24,18 +25,16 @@ class SwitchInterval:
     def lower(self) -> None:
         seconds = self._seconds()
         if seconds is not None:
-            with _lock:
-                _wanted[self] = seconds
-                _apply()
+            _wanted[self] = seconds
+            _apply()
 
     def restore(self) -> None:
-        with _lock:
-            if _wanted.pop(self, None) is not None:
-                _apply()
+        if _wanted.pop(self, None) is not None:
+            _apply()
 
 
 # The interpreter has one for all runners.
-_lock = threading.Lock()
+_gate = Gate()
 _wanted: dict[SwitchInterval, float] = {}
 _before: float | None = None
 """What it was before we lowered it, ..."""
@@ -45,18 +44,28 @@ _ours = 0.0
 
 def _apply() -> None:
     global _before, _ours
-    now = sys.getswitchinterval()
-    before = now if _before is None or now != _ours else _before
-    target = min([before, *_wanted.values()])
-    if target != now:
-        sys.setswitchinterval(target)
-    _before, _ours = before if _wanted else None, sys.getswitchinterval()
+    with (gate := _gate).lock:
+        if gate.is_busy:
+            gate.asked.append(_apply)
+            return
+        gate.is_busy = True
+        try:
+            now, wanted = sys.getswitchinterval(), [*_wanted.values()]
+            before = now if _before is None or now != _ours else _before
+            target = min([before, *wanted])
+            if target != now:
+                sys.setswitchinterval(target)
+            _before, _ours = before if wanted else None, sys.getswitchinterval()
+        finally:
+            gate.is_busy = False
+    if gate.asked:
+        gate.catch_up()
 
 
 def forget() -> None:
     """In a process that was forked off, nothing runs yet."""
-    global _lock
+    global _gate
     # Another thread of the parent may have held it at that moment.
-    _lock = threading.Lock()
+    _gate = Gate()
     _wanted.clear()
     _apply()

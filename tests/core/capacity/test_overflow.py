@@ -58,8 +58,8 @@ def raising(make_runner: MakeRunner) -> Runner:
 
 
 async def test_what_has_a_slot_does_not_wait(make_runner: MakeRunner) -> None:
-    """Though no thread has taken it yet: nothing is over the limit here."""
-    runner = make_runner(limit=3, max_threads=1, pending_limit=1, overflow="drop")
+    """Though no thread has begun it yet: nothing is over the limit here."""
+    runner = make_runner(limit=3, max_threads=3, pending_limit=1, overflow="drop")
     let_go = threading.Event()
     with responding(loop_exchange(runner)):
         callbacks = [concurrently(let_go.wait, DEADLINE) for _ in range(3)]

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_after import Callback, CallbackState, Runner, after_response
-from async_after._core.capacity import Statistics
-from async_after._core.exchange import KEY
+from async_after._core.exchange import KEY, Statistics
 
 from ..conftest import (
     DEADLINE,

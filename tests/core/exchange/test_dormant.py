@@ -238,7 +238,7 @@ class Connected(Exchange):
 
     peer: Connection
 
-    def _seal(self) -> Outcome:
+    def _seal(self, *, is_bare: bool = False) -> Outcome:
         outcome = super()._seal()
         object.__setattr__(outcome, "connection", self.peer)
         object.__setattr__(outcome, "delivery", self.peer.look()[0])

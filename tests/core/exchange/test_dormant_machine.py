@@ -112,13 +112,13 @@ class DormantMachine(RuleBasedStateMachine):
         self.has_ended = True
         if not has_callbacks:
             self.chain = "none"
-            self.is_claimed = bool(self.known)
+            self.is_claimed = True
 
     @precondition(lambda self: self.has_ended)
     @rule(few=st.integers(1, 3))
     def run(self, few: int) -> None:
         """Take what there is to run, and run some of it."""
-        self.is_claimed = bool(self.known)
+        self.is_claimed = True
         for claim in self.exchange.claim():
             if claim is None:
                 assert self.chain == "unclaimed"
@@ -126,7 +126,7 @@ class DormantMachine(RuleBasedStateMachine):
             else:
                 assert claim in [known.callback for known in self.concurrent]
         for known in [k for k in self.concurrent if k.state is PENDING]:
-            assert self.exchange.begin(known.callback)
+            assert self.exchange.next(None, known.callback) is not None
             self.settle(known)
         self.concurrent.clear()
         for _ in range(few):
@@ -148,13 +148,13 @@ class DormantMachine(RuleBasedStateMachine):
         """It goes to its place by number, or late to the end; whether it is dispatched."""
         if known.callback.options.concurrent:
             self.concurrent.append(known)
-            return self.has_ended
+            return self.is_claimed
         place = len(self.line)
         while not self.is_claimed and place and self.line[place - 1].number > known.number:
             place -= 1
         self.line.insert(place, known)
         is_new, self.chain = self.chain == "none", self.chain.replace("none", "unclaimed")
-        return self.has_ended and is_new
+        return self.is_claimed and is_new
 
     def over(self, known: Known, state: CallbackState) -> None:
         known.state = state

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import settings
@@ -129,6 +130,19 @@ class Record:
         self.started = False
 
 
+class RecordingTurn:
+    is_single = is_over = False
+    starter = SimpleNamespace(is_shut=False)
+    following: Callback[Any] | None = None
+
+    def give_back(self) -> None:
+        assert not self.is_over
+        self.is_over = True
+
+    def advance(self) -> None:
+        raise NotImplementedError
+
+
 class ExchangeMachine(RuleBasedStateMachine):
     """Any order of the five events, registrations, cancellations and hand-outs."""
 
@@ -137,7 +151,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.host = RecordingHost()
         self.exchange = Exchange(self.host, method, "/x")
         self.log: list[Event] = []
-        self.has_ended = False
+        self.has_ended = self.is_claimed = False
         self.error: BaseException | None = None
         self.expected: Expected | None = None
         self.sealed: Outcome | None = None
@@ -216,7 +230,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.error = error
             self.expected = expected_outcome(str(self.exchange.method), self.log)
             if not has_callbacks:
-                self.unclaimed, self.chain = [], "none"
+                self.unclaimed, self.chain, self.is_claimed = [], "none", True
 
     # Callbacks.
 
@@ -240,8 +254,9 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.unclaimed.append(record)
         elif self.chain == "none":
             self.chain = "unclaimed"
-        # A late callback is dispatched, unless its chain is being taken just now.
-        assert self.host.dispatched - dispatched == (self.has_ended and is_claimable)
+        # A late callback is dispatched, unless its chain is being taken just now. What comes
+        # between the end and the first claim goes with the others.
+        assert self.host.dispatched - dispatched == (self.is_claimed and is_claimable)
 
     @precondition(lambda self: self.records)
     @rule(data=st.data())
@@ -258,6 +273,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if not self.has_ended:
             assert claims == [], "handed out before the end (promise 1)"
             return
+        self.is_claimed = True
         assert claims.count(None) == (self.chain == "unclaimed")
         if self.chain == "unclaimed":
             self.chain = "held"
@@ -271,7 +287,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     def start_concurrent(self) -> None:
         record = self.singles.pop(0)
         can_start = record.state is PENDING
-        assert self.exchange.begin(record.callback) is can_start
+        assert (self.exchange.next(None, record.callback) is not None) is can_start
         if can_start:
             self.started(record)
 
@@ -291,21 +307,21 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert not self.exchange.give_back(), "there are more"
 
     @precondition(lambda self: self.chain == "held" and self.is_chain_running())
-    @rule()
-    def follow(self) -> None:
-        """The short way: the one has returned, and the next one begins in its place."""
+    @rule(state=st.sampled_from(FINAL))
+    def finish(self, state: CallbackState) -> None:
+        """The one has ended, and the next one begins in its place, if it may there."""
         [ended] = [record for record in self.sequential() if record.state is RUNNING]
         following = next((r for r in self.sequential() if r.state is PENDING), None)
-        callback = self.exchange.follow(ended.callback, 1, [ended.callback.home])
-        if following is None or ended.callback.options.key is not None:
-            assert callback is None
-            return
-        assert callback is following.callback, "not first-in, first-out (promise 6)"
-        assert ended.callback.result() == 1
-        # Who asks for it tells it.
-        self.host.settled(ended.callback)
-        ended.state = CallbackState.SUCCEEDED
-        self.started(following)
+        turn = RecordingTurn()
+        assert self.exchange.settle(ended.callback, state, turn=turn, lanes=["threads"])
+        ended.state = state
+        assert turn.is_over is (following is None)
+        if following is None:
+            assert turn.following is None
+            self.chain = "none"
+        else:
+            assert turn.following is following.callback, "not first-in, first-out (promise 6)"
+            self.started(following)
 
     @precondition(lambda self: any(r.state is RUNNING for r in self.records))
     @rule(data=st.data(), state=st.sampled_from(FINAL))

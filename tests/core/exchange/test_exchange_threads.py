@@ -110,13 +110,12 @@ def test_cancelling_against_starting(make_runner: MakeRunner) -> None:
 
 
 class Connected(Exchange):
-    __slots__ = ("looks",)
+    __slots__ = ()
 
     def _connection(self) -> "Connected":
         return self
 
     def look(self) -> tuple[Delivery, bool]:
-        self.looks = getattr(self, "looks", 0) + 1
         time.sleep(0)  # others may run here
         return Delivery.FLUSHED, True
 
@@ -124,7 +123,7 @@ class Connected(Exchange):
 @pytest.mark.usefixtures("frequent_switches")
 @pytest.mark.parametrize("callbacks", [0, 1])
 def test_sealed_once(runner: Runner, callbacks: int) -> None:
-    """All threads are given the same outcome, and the connection is asked for it once."""
+    """All threads are given the same outcome, that which was there first."""
     for _ in range(100):
         exchange = Connected(runner.thread_dispatcher(), "GET", "/x")
         for _ in range(callbacks):
@@ -141,5 +140,5 @@ def test_sealed_once(runner: Runner, callbacks: int) -> None:
 
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(ask) for _ in range(4)]
-        assert (len({id(each.result()) for each in asked}), exchange.looks) == (1, 1)
+        assert len({id(each.result()) for each in asked}) == 1
         exchange.host.dispatch(exchange)

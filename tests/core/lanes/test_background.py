@@ -13,6 +13,7 @@ from asgiref.local import Local
 from asgiref.sync import sync_to_async
 
 from async_after import Callback, CallbackState, Runner, aafter_response, after_response
+from async_after._core.lanes.surroundings import OwnSurroundings
 
 from ..conftest import (
     DEADLINE,
@@ -339,7 +340,8 @@ async def test_thread_sensitive_calls(background: Runner) -> None:
     assert all(len(set(names)) == 1 and "worker" in names[0] for names in threads), threads
     lane = background.capacity.background._lane
     assert lane is not None
-    assert not lane._sessions._workers
+    assert isinstance(lane.surroundings, OwnSurroundings)
+    assert not lane.surroundings._sessions.workers
     assert all(not worker.sessions for worker in background.capacity.pool._workers)
 
 

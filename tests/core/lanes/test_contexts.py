@@ -14,6 +14,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from async_after import Callback, CallbackState, Runner, after_response
 from async_after._core.exchange import KEY, Exchange, current_exchange
 from async_after._core.lanes import Worker
+from async_after._core.lanes.surroundings import OwnSurroundings
 
 from ..conftest import (
     DEADLINE,
@@ -312,7 +313,9 @@ async def test_a_call_while_the_callback_is_cleaned_up(runner: Runner) -> None:
     let_go = threading.Event()
     left_behind: list[asyncio.Future[Any]] = []
     exchange = loop_exchange(runner)
-    reserved = runner.dispatcher(asyncio.get_running_loop()).lane._sessions._workers
+    surroundings = runner.dispatcher(asyncio.get_running_loop()).lane.surroundings
+    assert isinstance(surroundings, OwnSurroundings)
+    reserved = surroundings._sessions.workers
 
     async def late_call() -> None:
         while any(reserved.values()):

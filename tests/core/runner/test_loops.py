@@ -339,7 +339,7 @@ def test_three_lifespans_each_in_a_new_loop(make_runner: MakeRunner) -> None:
         asyncio.run(life())
         assert [c.state for c in callbacks] == [SUCCEEDED] * 5 * number
     asyncio.run(free(runner))
-    assert runner._dispatchers._apps == 0
+    assert not runner._dispatchers._apps
 
 
 async def test_only_the_last_of_several_apps_closes_it(make_runner: MakeRunner) -> None:

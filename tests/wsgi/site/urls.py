@@ -7,6 +7,7 @@ urlpatterns = [
     path("async/<ident>", views.view),  # as tests.servers.endings asks for it
     path("big/<ident>", views.big),
     path("breaks/<ident>", views.breaks),
+    path("waits/<ident>", views.waits),
     path("raises/<ident>", views.raises),
     path("file/<ident>", views.file),
     path("fails/<ident>", views.fails),

@@ -74,6 +74,14 @@ def raises(request: HttpRequest, ident: str) -> HttpResponseBase:
     raise RuntimeError("this view always raises")
 
 
+def waits(request: HttpRequest, ident: str) -> HttpResponseBase:
+    """Until the test opens the gate of this view; its response is longer than buffers are."""
+    _register(request, ident)
+    record("in view", ident)
+    Gate(f"view-{ident}").wait_in_thread()
+    return HttpResponse(PART * 8)
+
+
 def file(request: HttpRequest, ident: str) -> HttpResponseBase:
     _register(request, ident)
     return FileResponse(file_path(os.environ[VARIABLE]).open("rb"))
