@@ -9,7 +9,7 @@ Promise 14, late: what is registered after the end is dispatched at once.
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ..runtime import Latch, check_stack, monotonic
 from . import settling
@@ -246,8 +246,8 @@ class Exchange(ResponseState):
         """Give up the claim to the sequential callbacks, if there is none left."""
         return self.queue.give_back(self.host.ledger)
 
-    settle = settling.finish
-    cancel = settling.cancel
+    settle: Final = settling.finish
+    cancel: Final = settling.cancel
 
     def drop(self, callback: Callback[Any], reason: str, *, if_pending: bool = False) -> bool:
         """Give it up; ``False`` if it has ended already (or, ``if_pending``, started)."""

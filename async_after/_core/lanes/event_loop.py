@@ -63,7 +63,7 @@ class LoopLane(InlineLane):
         slow_step: SlowStep | None = None,
     ) -> None:
         super().__init__(loop)
-        self.surroundings = OwnSurroundings(sessions)
+        self.surroundings: Surroundings = OwnSurroundings(sessions)
         self._coming: dict[Callback[Any], ChainLike] = {}
         self._slow_step = slow_step
         self._is_abandoned = False
