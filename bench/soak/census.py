@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType, FunctionType, MethodType
+from types import CoroutineType, FrameType, FunctionType, MethodType
 from typing import Any
 
 from async_after._core import conf
@@ -120,20 +120,21 @@ def _is_ours(thing: Any) -> bool:
 
 
 def _module(thing: Any) -> str:
-    if isinstance(thing, MethodType):
+    if type(thing) is MethodType:
         thing = thing.__func__
-    if isinstance(thing, FunctionType):
+    if type(thing) is FunctionType:
         return str(thing.__module__)
-    frame = thing if isinstance(thing, FrameType) else getattr(thing, "cr_frame", None)
-    if isinstance(frame, FrameType):
+    # By its type: what is asked may refuse.
+    frame = thing.cr_frame if type(thing) is CoroutineType else thing
+    if type(frame) is FrameType:
         return str(frame.f_globals.get("__name__", ""))
     return str(type(thing).__module__)
 
 
 def _described(thing: Any) -> str:
-    if isinstance(thing, FrameType):
+    if type(thing) is FrameType:
         return f"frame of {thing.f_code.co_qualname}"
-    name = getattr(thing, "__qualname__", None) if isinstance(thing, FunctionType) else None
+    name = getattr(thing, "__qualname__", None) if type(thing) is FunctionType else None
     return f"function {name}" if name else type(thing).__qualname__
 
 
