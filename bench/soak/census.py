@@ -77,10 +77,13 @@ def _files() -> Counter[str]:
 def _kind(thing: object) -> str | None:
     """What it is counted as, if it is."""
     kind = type(thing)
-    module = str(kind.__module__)
+    try:
+        module, name = str(kind.__module__), kind.__qualname__
+    except Exception:  # its metaclass refuses to tell
+        return None
     if module.partition(".")[0] == OURS:
-        return f"{module}.{kind.__qualname__}"
-    return kind.__qualname__ if kind.__qualname__ in _OTHERS else None
+        return f"{module}.{name}"
+    return name if name in _OTHERS else None
 
 
 # Reference cycles.
@@ -116,14 +119,17 @@ def garbage() -> dict[str, Any]:
 
 
 def _is_ours(thing: Any) -> bool:
-    return _module(thing).partition(".")[0] == OURS
+    try:
+        return _module(thing).partition(".")[0] == OURS
+    except Exception:  # some refuse to tell
+        return False
 
 
 def _module(thing: Any) -> str:
     if type(thing) is MethodType:
         thing = thing.__func__
     if type(thing) is FunctionType:
-        return str(thing.__module__)
+        return thing.__module__ if type(thing.__module__) is str else ""
     # By its type: what is asked may refuse.
     frame = thing.cr_frame if type(thing) is CoroutineType else thing
     if type(frame) is FrameType:
