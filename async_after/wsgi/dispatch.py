@@ -76,10 +76,10 @@ class InServer(InlineDispatcher):
         self.finish(exchange, give_way=_CONTROL_IS_BACK)
 
     def dispatch(self, exchange: Exchange) -> None:
-        for callback in exchange.claim() if self._is_running else []:
-            if callback is None:
-                self._chains.append(None)
-                continue
+        claims = exchange.claim() if self._is_running else []
+        if None in claims:  # first: a signal handler may raise at any moment
+            self._chains.append(None)
+        for callback in filter(None, claims):
             # At once: what runs here may be waiting for it.
             threads = self._runner.thread_dispatcher()
             self.capacity.submit(SingleChain(threads, exchange, callback))
@@ -128,7 +128,7 @@ class InServer(InlineDispatcher):
         # not hold the server's thread.
         while self.capacity.ledger.holds(exchange) and not _only_waits(exchange):
             self._woken.silence()
-            if self._takes_chain():
+            if self._chains:
                 self._run_chain(exchange)
             else:
                 exchange.idle_latch().subscribe(self._woken.ring)
@@ -148,7 +148,10 @@ class InServer(InlineDispatcher):
         return True
 
     def _run_chain(self, exchange: Exchange) -> None:
+        is_taken = False
         try:
+            if not (is_taken := self._takes_chain()):
+                return
             for callback in (chain := Chain(self, exchange)):
                 self._over = None
                 if not callback.is_async:
@@ -162,10 +165,10 @@ class InServer(InlineDispatcher):
         except BaseException:
             # The server wants its thread back: the others go on without it.
             hand_over = functools.partial(self._hand_over, exchange)
-            if self._over is None:
-                hand_over()
-            else:
+            if self._over is not None:
                 self._over.subscribe(hand_over)
+            elif is_taken:
+                hand_over()
             raise
 
     def _run_here(self, exchange: Exchange, callback: Callback[Any]) -> None:

@@ -5,8 +5,6 @@ connection behind. Django is looked up by name: this imports none of it
 (promise 13), and where a program has not loaded it there is nothing to do.
 """
 
-import dis
-import inspect
 import sys
 import threading
 from collections.abc import Callable, Collection
@@ -14,6 +12,7 @@ from typing import Any
 
 from ..exchange import Callback
 from ..runtime import log
+from . import marks
 
 _is_configured = False
 """Whether Django's settings were seen to be configured: then they stay so."""
@@ -57,41 +56,26 @@ def close_old_connections(
         # A callback has left an atomic() block entered: Django waits for the block's end before
         # it connects again, and that will not come. Or it has left what the next one must not
         # see.
-        if connection.closed_in_transaction or (are_ours and _is_marked(connection)):
-            guarded(connection.close, of)
-            del sys.modules["django.db"].connections[connection.alias]
+        if connection.closed_in_transaction or (are_ours and marks.is_marked(connection)):
+            _drop(connection, of)
 
 
-_plain: dict[type, tuple[Any, set[str]]] = {}
-"""For each class of wrapper: a new one, and the names of the attributes that Django sets."""
+def marks_here() -> dict[Any, marks.Marks | None]:
+    """What stands on the connections of this thread, which is a server's."""
+    return {connection: marks.marks_of(connection) for connection in _connections()}
 
 
-def _is_marked(connection: Any) -> bool:
-    """Whether a callback has left something on Django's wrapper: an attribute (a tenant), an
-    execute wrapper, the debug cursor."""
-    kind = type(connection)
-    if kind not in _plain:
-        new = kind(connection.settings_dict, connection.alias)
-        _plain[kind] = new, _set_by_django(kind)
-    new, names = _plain[kind]
-    if connection.execute_wrappers or connection.force_debug_cursor is not new.force_debug_cursor:
-        return True
-    missing = object()
-    return any(
-        not hasattr(kind, name) and getattr(new, name, missing) != value
-        for name, value in vars(connection).items()
-        if name not in names
-    )
+def drop_marked(before: dict[Any, marks.Marks | None], of: Callback[Any]) -> None:
+    """Drop those on which a callback has left something since ``marks_here()``."""
+    for connection in _connections():
+        # In a block of the server's own they have to stay.
+        if not connection.in_atomic_block and marks.is_marked(connection, before.get(connection)):
+            _drop(connection, of)
 
 
-def _set_by_django(kind: type) -> set[str]:
-    """The attributes that Django's own methods set on this class of wrapper: some of them only
-    when it connects, so that a new wrapper does not show them."""
-    djangos = [each for each in kind.__mro__ if each.__module__.startswith("django.")]
-    methods = [inspect.unwrap(m) for each in djangos for m in vars(each).values() if callable(m)]
-    codes = [method.__code__ for method in methods if inspect.isfunction(method)]
-    steps = [step for code in codes for step in dis.get_instructions(code)]
-    return {step.argval for step in steps if step.opname == "STORE_ATTR"}
+def _drop(connection: Any, of: Callback[Any] | None) -> None:
+    guarded(connection.close, of)
+    del sys.modules["django.db"].connections[connection.alias]
 
 
 def open_blocks() -> set[str]:
@@ -134,7 +118,10 @@ def close_connections() -> None:
 def _connections() -> list[Any]:
     """Django's wrappers of this thread's connections, open or not."""
     db = loaded("django.db")
-    if db is None or _is_unused(db.connections._connections):
+    if db is None:
+        return []
+    marks.listen()
+    if _is_unused(db.connections._connections):
         return []
     connections: list[Any] = db.connections.all(initialized_only=True)
     return connections

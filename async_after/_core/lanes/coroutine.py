@@ -14,7 +14,8 @@ from typing import Any
 from ..exchange import Callback, CallbackState, Lane
 from ..runtime import LoopTimer, log, monotonic, process
 from .base import ChainLike, LaneLike
-from .invoke import SKIPPED, call, coroutine_of, end_child, ending_of, refusal
+from .invoke import SKIPPED, call, end_child, ending_of
+from .returned import coroutine_of, refusal
 
 # A chain of many callbacks that never suspend lets the loop go on in between.
 _TURN = 0.001
@@ -32,9 +33,8 @@ class Steps(Coroutine[Any, Any, None]):
     cancelled before its first step never enters its coroutine, and the
     callback would be lost.
 
-    Callbacks that never suspend share a task, which costs a third of one each.
-    One that did keeps it for itself: libraries keep things by task (scoped
-    sessions, cancel scopes), and somebody may hold it to cancel it.
+    Callbacks that never suspend share a task, which costs a third of one each. One that did keeps
+    it for itself: libraries keep things by task, and somebody may hold it to cancel it.
     """
 
     __slots__ = (

@@ -9,14 +9,14 @@ import _thread
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Literal
+from typing import Any
 
 from ..exchange import Callback, CallbackState, Exchange, Options, Outcome
 from ..instrumentation import Around
-from ..runtime import gevent, is_unstarted, log, process, traceback_of
+from ..runtime import gevent, log, process, traceback_of
 from . import cleanup, surroundings
 from .own_thread import own_threads
+from .returned import kind_of, refusal
 
 SKIPPED = object()
 """The result of a call whose predicate said no."""
@@ -46,79 +46,6 @@ def ending_of(callback: Callback[Any], result: Any, error: BaseException | None)
     # Not by assignment, which a frozen dataclass refuses (python/cpython#99856).
     BaseException.with_traceback(error, traceback)
     return CallbackState.FAILED, None, error
-
-
-def kind_of(returned: Any) -> "Kind":
-    """What has been returned, by its type alone: ``isinstance`` would ask a lazy object for its
-    ``__class__``, which loads it."""
-    try:
-        kind = _kinds.get(type(returned))
-    except Exception:  # its metaclass hashes, or compares, with code of its own
-        kind = None
-    return _kind_of(type(returned)) if kind is None else kind
-
-
-Kind = Literal["value", "coroutine", "awaitable", "generator"]
-_kinds: dict[type, Kind] = {
-    **dict.fromkeys((type(None), bool, int, float, str, bytes, list, tuple, dict, set), "value"),
-    CoroutineType: "coroutine",
-    GeneratorType: "generator",
-    AsyncGeneratorType: "generator",
-}
-
-
-def _kind_of(returned: type) -> Kind:
-    if _has(returned, "__await__"):
-        return "coroutine" if has_steps(returned) else "awaitable"
-    # As collections.abc says of Generator and AsyncGenerator: others than Python make some, too.
-    is_iterated = (
-        _has(returned, "__next__") and has_steps(returned) and _has(returned, "__iter__")
-    ) or (_has(returned, "__anext__") and _has(returned, "asend") and _has(returned, "athrow"))
-    return "generator" if is_iterated else "value"
-
-
-def has_steps(kind: type) -> bool:
-    """Whether it runs step by step, as coroutines do."""
-    return all(_has(kind, name) for name in ("send", "throw", "close"))
-
-
-def _has(kind: type, name: str) -> bool:
-    """Whether its instances have this method. Its metaclass is not asked: it may raise."""
-    for each in _mro.__get__(kind):
-        attributes = _attributes.__get__(each)
-        if name in attributes:
-            return attributes[name] is not None
-    return False
-
-
-_mro, _attributes, _name = (vars(type)[each] for each in ("__mro__", "__dict__", "__name__"))
-
-
-def coroutine_of(returned: Any) -> Any:
-    """The coroutine that a loop is to run, of what a coroutine function has returned that is no
-    native one. Raises ``StopIteration``, as one that ends at once, where there is none."""
-    if has_steps(type(returned)):
-        return returned
-    if kind_of(returned) == "awaitable":
-        return _await(returned)
-    raise StopIteration(returned)
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
-
-
-def refusal(callback: Callback[Any], result: Any) -> TypeError | None:
-    """For what was returned, and nobody would run. A coroutine is closed, so that Python does
-    not say that it was never awaited."""
-    kind = kind_of(result)
-    if kind == "value":
-        return None
-    if is_unstarted(result):
-        result.close()
-    nobody = "iterates" if kind == "generator" else "awaits"
-    what = kind if kind == "generator" else _name.__get__(type(result))
-    return TypeError(f"{callback.name} returned a {what}: nothing {nobody} it")
 
 
 def end_child(callback: Callback[Any], error: BaseException | None) -> None:
@@ -195,15 +122,7 @@ def run_in_thread(
     result: Any = None
     forks = process.forks
     try:
-        if inline or in_server:
-            result = _call_inside(exchange, callback, is_clean=in_server)
-        else:
-            cleanup.close_old_connections(of=callback)
-            try:
-                result = _call_inside(exchange, callback, is_clean=True, in_worker=True)
-            finally:
-                own_threads.leave(callback)
-                cleanup.close_old_connections(of=callback)
+        result = _call_and_clean(exchange, callback, inline, in_server)
     except BaseException as raised:
         error = raised
     if process.forks != forks and (error is not None or not inline):
@@ -218,6 +137,29 @@ def run_in_thread(
                 _raise_in_thread(error, inline=inline, in_server=in_server)
         finally:
             del error, result, callback
+
+
+def _call_and_clean(
+    exchange: Exchange, callback: Callback[Any], inline: bool, in_server: bool
+) -> Any:
+    """Call it; then connections are as they were found."""
+    try:
+        if inline:
+            return _call_inside(exchange, callback, is_clean=False)
+        if in_server:
+            before = cleanup.marks_here()
+            try:
+                return _call_inside(exchange, callback, is_clean=True)
+            finally:
+                cleanup.drop_marked(before, callback)
+        cleanup.close_old_connections(of=callback)
+        try:
+            return _call_inside(exchange, callback, is_clean=True, in_worker=True)
+        finally:
+            own_threads.leave(callback)
+            cleanup.close_old_connections(of=callback)
+    finally:
+        del callback  # see call
 
 
 def _settle(
