@@ -266,7 +266,8 @@ class CallbackQueue:
     def is_next(self, ledger: Ledger, lanes: Sequence[Lane]) -> bool:
         """Whether the next sequential callback belongs to one of these lanes."""
         with ledger.gate.lock:
-            callback = next((c for c in self.sequential if c._state is PENDING), None)
+            waiting = [*self.sequential]  # in one step: who comes back in may take one out
+        callback = next((c for c in waiting if c._state is PENDING), None)
         return callback is not None and callback.home in lanes
 
     def pending(self) -> list[Callback[Any]]:
