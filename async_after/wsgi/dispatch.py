@@ -80,9 +80,13 @@ class InServer(InlineDispatcher):
         if None in claims:  # first: a signal handler may raise at any moment
             self._chains.append(None)
         for callback in filter(None, claims):
-            # At once: what runs here may be waiting for it.
-            threads = self._runner.thread_dispatcher()
-            self.capacity.submit(SingleChain(threads, exchange, callback))
+            try:
+                # At once: what runs here may be waiting for it.
+                threads = self._runner.thread_dispatcher()
+                self.capacity.submit(SingleChain(threads, exchange, callback))
+            except Exception:
+                exchange.reclaim(callback)
+                self._dispatch_again(exchange)
         # Behind that, and ``finish`` does it the other way round: one sees the other.
         if not self._is_running and self._takes_chain():
             self._hand_over(exchange)
@@ -136,9 +140,11 @@ class InServer(InlineDispatcher):
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         self._is_running = False
-        if self._takes_chain():
-            self._hand_over(exchange)
-        super().finish(exchange, give_way=give_way)
+        try:
+            super().finish(exchange, give_way=give_way)
+        finally:
+            if self._takes_chain():
+                self._hand_over(exchange)
 
     def _takes_chain(self) -> bool:
         try:
@@ -149,6 +155,7 @@ class InServer(InlineDispatcher):
 
     def _run_chain(self, exchange: Exchange) -> None:
         is_taken = False
+        callback: Callback[Any] | None = None
         try:
             if not (is_taken := self._takes_chain()):
                 return
@@ -161,13 +168,15 @@ class InServer(InlineDispatcher):
                         self._wait_for(chain, callback)
                     except Exception as error:  # no thread can be started, say
                         chain.lose(callback, error)
-                del callback  # see invoke.call
-        except BaseException:
+                callback = None  # see invoke.call
+        except BaseException as error:
             # The server wants its thread back: the others go on without it.
             hand_over = functools.partial(self._hand_over, exchange)
             if self._over is not None:
                 self._over.subscribe(hand_over)
             elif is_taken:
+                if callback is not None:  # what has raised is ours
+                    exchange.settle(callback, CallbackState.FAILED, exception=error)
                 hand_over()
             raise
 
@@ -187,7 +196,11 @@ class InServer(InlineDispatcher):
 
     def _hand_over(self, exchange: Exchange) -> None:
         """Let the runner's threads go on with the chain."""
-        self.capacity.submit(Chain(self._runner.thread_dispatcher(), exchange))
+        try:
+            self.capacity.submit(Chain(self._runner.thread_dispatcher(), exchange))
+        except Exception:
+            exchange.reclaim(None)
+            self._dispatch_again(exchange)
 
     def _wait_for(self, chain: Chain, callback: Callback[Any]) -> None:
         alone = Alone(chain)

@@ -153,14 +153,14 @@ class _Monitored:
         standard library."""
         others: set[CodeType] = set()
         _monitoring.use_tool_id(TOOL, "async_after tests")
-        for code, name in _codes():
+        for code, name in codes():
             _monitoring.set_local_events(TOOL, code, _monitoring.events.INSTRUCTION)
             if name.startswith(WITH):
                 others.add(code)
         return others
 
 
-def _codes() -> Iterator[tuple[CodeType, str]]:
+def codes() -> Iterator[tuple[CodeType, str]]:
     """Of all functions of the core, and those inside of them; and whose they are."""
     functions = [each for each in gc.get_objects() if type(each) is FunctionType]
     for function in functions:

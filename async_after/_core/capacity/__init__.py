@@ -2,7 +2,7 @@
 
 from . import reports
 from .capacity import Capacity
-from .chains import Alone, Chain, SingleChain, run_alone
+from .chains import Alone, Chain, SingleChain, Starter, run_alone
 from .overflow import RunnerFull
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Chain",
     "RunnerFull",
     "SingleChain",
+    "Starter",
     "reports",
     "run_alone",
 ]

@@ -5,6 +5,7 @@ which starts the next one when the last has ended.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context
 from typing import Any, Protocol
 
 from ..exchange import Callback, CallbackState, Exchange, Lane, Ledger
@@ -35,6 +36,10 @@ class Starter(Protocol):
         """Give the slot back, or pass it on."""
 
     def timeout_of(self, callback: Callback[Any]) -> float | None: ...
+    def give_up(
+        self, callback: Callback[Any], state: CallbackState, reason: str | None = None
+    ) -> None:
+        """Settle a plain function that cannot be stopped, and go on behind it."""
 
 
 class Chain:
@@ -73,13 +78,16 @@ class Chain:
             return None
         while (callback := exchange.next(lanes, single)) is not None:
             self.single = None  # see invoke.call
-            if callback.options.when == "always" or callback.options.wants(exchange.sealed):
-                ledger = starter.ledger
-                if ledger.hooks.started or ledger.room is not None:
-                    starter.started(callback)
-                return callback
-            callback._began = None
-            exchange.settle(callback, CallbackState.SKIPPED)
+            try:
+                if callback.options.when == "always" or callback.options.wants(exchange.sealed):
+                    ledger = starter.ledger
+                    if ledger.hooks.started or ledger.room is not None:
+                        starter.started(callback)
+                    return callback
+                callback._began = None
+                exchange.settle(callback, CallbackState.SKIPPED)
+            except Exception as error:  # it is RUNNING, and ours
+                exchange.settle(callback, CallbackState.FAILED, exception=error)
         return None
 
     def give_back(self) -> None:
@@ -95,6 +103,10 @@ class Chain:
     def is_empty(self) -> bool:
         """Whether there is nothing left; the claim to it is given back then."""
         return self.exchange.give_back()
+
+    def let_go(self) -> None:
+        """Something has raised where it was run: others may claim what is left of it."""
+        self.exchange.reclaim(self.single if self.is_single else None)
 
     def has_nothing(self) -> bool:
         """The same, in a change."""
@@ -145,7 +157,10 @@ class Chain:
             return
         while (callback := self.exchange.next(None, single)) is not None:
             callback._began = None
-            self.exchange.drop(callback, reason)
+            try:
+                self.exchange.drop(callback, reason)
+            except Exception:  # it is RUNNING, and ours
+                self.exchange.drop(callback, reason)
 
     def abandon(self, reason: str) -> None:
         """The same, and the claim to it: this chain will not be started."""
@@ -208,5 +223,8 @@ class Alone:
 async def run_alone(lane: InlineLane, chain: Chain, callback: Callback[Any]) -> None:
     """Run this callback of the chain, and only this one."""
     alone = Alone(chain)
-    lane.start(alone, callback)
+    steps = lane.start(alone, callback)
+    if steps is not None and hasattr(steps, "task"):
+        # Somebody waits here: whatever becomes of the task, it comes to an end.
+        steps.task.add_done_callback(steps.mourn, context=Context())
     await alone.over.wait()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..exchange import Callback, Ledger
-from ..runtime import Gate, change
+from ..runtime import Gate, change, log
 from .chains import Chain
 
 
@@ -59,21 +59,30 @@ class Limiter:
                 gate.is_busy = False
         finally:
             gate.release()
+        for each in ready:
+            try:
+                if not each.go():
+                    self.release()
+            except Exception:
+                self.go_again(each)
         if gate.asked:
             gate.catch_up()
-        for each in ready:
-            if not each.go():
-                self.release()
+
+    def go_again(self, chain: Chain) -> None:
+        """It has a slot, and something has raised before it began, or went on."""
+        self.gate.asked.append(chain.advance)
+        self.gate.hurry()
+        log("exception", "internal_error", "what starts callbacks failed, and is done once more")
 
     def _enqueue(self, chain: Chain, first: bool) -> Sequence[Chain]:
+        if len(self._waiting) >= self._trim_at:
+            # Some may have nothing to start any more.
+            self._waiting = deque(chain for chain in self._waiting if not chain.has_nothing())
+            self._trim_at = 64 + 2 * len(self._waiting)
         if first:
             self._waiting.appendleft(chain)
         else:
             self._waiting.append(chain)
-        if len(self._waiting) > self._trim_at:
-            # Some may have nothing to start any more.
-            self._waiting = deque(chain for chain in self._waiting if not chain.has_nothing())
-            self._trim_at = 64 + 2 * len(self._waiting)
         # Those that wait go first: settings may have made room for more.
         ready = []
         while self._waiting and self._used < self.limit:
@@ -91,7 +100,11 @@ class Limiter:
     def release(self) -> None:
         """A slot is free: for the next chain that has something to start."""
         while (chain := self._pass_on()) is not None:
-            if chain.go():
+            try:
+                if chain.go():
+                    return
+            except Exception:
+                self.go_again(chain)
                 return
 
     @change

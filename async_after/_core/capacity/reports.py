@@ -194,8 +194,11 @@ class _Capacity(Protocol):
 class Lookout:
     """Names callbacks without a timeout that take very long, once, while any are under way."""
 
-    def __init__(self, capacity: _Capacity, later: Later) -> None:
-        """``later``: raises ``RuntimeError`` if there is no later."""
+    def __init__(
+        self, capacity: _Capacity, later: Later, mend: Callable[[], None] = lambda: None
+    ) -> None:
+        """``later``: raises ``RuntimeError`` if there is no later. ``mend``: is called, too."""
+        self._mend = mend
         self._capacity = capacity
         self._later = later
         self.is_on: bool = False
@@ -204,11 +207,12 @@ class Lookout:
         self.is_on = True
         try:
             self._later(seconds, self._look)
-        except RuntimeError:  # the loop is closed
+        except Exception:  # the loop is closed
             self.is_on = False
 
     def _look(self) -> None:
         self.is_on = False  # before the look, so that no start goes unseen
+        self._mend()
         seconds = self._capacity.reports.long_ones()
         if seconds is None and self._capacity.ledger.exchanges():
             seconds = LONG  # what waits may begin

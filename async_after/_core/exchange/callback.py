@@ -243,7 +243,11 @@ class Callback(Generic[R]):
         self._stopping = state
         stop = self._stop
         if stop is not None:
-            stop.cancel(self)
+            try:
+                stop.cancel(self)
+            except Exception:  # no memory is left, say: ask again
+                self._stopping = None
+                raise
 
     def _discard(self, returned: Any) -> None:
         """Nobody will await the coroutine that it has returned, at its timeout say."""

@@ -7,13 +7,14 @@ Promise 1, never_before: it hands out none before ``end``.
 Promise 14, late: what is registered after the end is dispatched at once.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from ..runtime import Latch, check_stack, monotonic
 from . import settling
 from .callback import Callback
+from .following import follow_up, tell_late
 from .host import Host
 from .options import Lane
 from .outcome import Outcome
@@ -68,15 +69,15 @@ class Exchange(ResponseState):
             return False
         if error is not None or not self.is_complete:
             self._close(error)
-        self.is_ended = True
         self.parent = None
+        self.is_ended = True
         if (queue := self._queue) is None:
             self.request = self.response = None  # promise 15, as when the last callback has ended
             return False
         if queue.asks or queue.unready or queue.unsettled <= queue.dormant:
             try:
                 return self._end_with(queue)
-            except RecursionError:  # somebody who has more stack does it
+            except Exception:  # somebody who has more stack does it
                 self.host.ledger.gate.asked.append(partial(self._end_with, queue))
         return True
 
@@ -115,21 +116,20 @@ class Exchange(ResponseState):
     # Registering.
 
     def add(self, callback: Callback[Any], *, dormant: bool = False) -> None:
-        """Register a callback of this exchange; at once dispatched if it is late.
-
-        ``dormant``: it waits for ``ready``, and nobody waits for it. One that
-        waits for the delivery does so too, but is waited for.
+        """Register a callback of this exchange; at once dispatched if it is late. ``dormant``: it
+        waits for ``ready``, and nobody for it. (For one that awaits the delivery somebody does.)
         """
         host, options = self.host, callback.options
-        ledger, queue, place = host.ledger, self._queue, None
+        ledger, queue, place, replaced = host.ledger, self._queue, None, None
         if options.key is not None:
             place = self.queue.place_of(options.key)
-        replaced: Callback[Any] | None = None
         if self.is_ended or place is not None or ledger.hooks.registered:
             check_stack()  # more is to be done behind the change
         gate = ledger.gate
         try:
             gate.acquire()
+            if callback._number:  # this was put off, and has raised behind that
+                return
             if gate.is_busy:
                 later = partial(self.add, callback, dormant=dormant)
                 gate.asked.append(partial(callback.context().run, later))
@@ -152,16 +152,19 @@ class Exchange(ResponseState):
         finally:
             gate.release()
         if gate.asked:
-            gate.catch_up_or_later()
-        if ledger.hooks.registered:
-            host.registered(callback)
-        if replaced is not None:
-            self.settle(replaced, CallbackState.CANCELLED, expected=PENDING)
-        if callback._never:  # cancelled before it was in the books
-            self.settle(callback, CallbackState.CANCELLED, expected=PENDING)
-        if is_late or (self.is_ended and options.awaits_delivery):
-            # Of a cancelled one, too: those behind it rely on its claim.
-            self._tell_late(host.dispatch, callback, is_claimable)
+            try:
+                gate.catch_up()
+            except Exception:  # it is in the books all the same
+                gate.hurry()
+        is_late = is_late or (self.is_ended and options.awaits_delivery)
+        if is_late or replaced is not None or callback._never or ledger.hooks.registered:
+            follow = partial(follow_up, self, callback, replaced, is_late, is_claimable)
+            try:
+                follow()
+            except BaseException:
+                gate.asked.append(follow)
+                gate.hurry()
+                raise
 
     def ready(self, callback: Callback[Any], outcome: Outcome | None = None) -> None:
         """What it waited for has come: it goes to its place in the line, or runs
@@ -197,19 +200,12 @@ class Exchange(ResponseState):
         if gate.asked:
             gate.catch_up()
         if waits and (is_late or (self.is_ended and awaits_delivery)):
-            dispatch = host.resume if outcome is None else host.dispatch
-            self._tell_late(dispatch, callback, is_claimable)
-
-    def _tell_late(
-        self, dispatch: Callable[["Exchange"], None], callback: Callback[Any], is_claimable: bool
-    ) -> None:
-        """One more callback has come behind the end."""
-        if is_claimable:
-            dispatch(self)
-        elif callback not in self.queue.unready:
-            self.host.queued(self)
-        elif not callback._is_dormant:
-            self.host.watch(self)
+            tell = host.resume if outcome is None else host.dispatch
+            try:
+                tell_late(self, tell, callback, is_claimable)
+            except Exception:
+                gate.asked.append(partial(tell_late, self, tell, callback, is_claimable))
+                gate.hurry()
 
     def skip_dormant(self, callback: Callback[Any]) -> None:
         """What it waited for will never come. Any thread may call."""
@@ -224,23 +220,28 @@ class Exchange(ResponseState):
     # Handing out.
 
     def claim(self) -> list[Callback[Any] | None]:
-        """What is to be started now, in order: concurrent callbacks, and ``None`` for the
-        sequential ones, which the claimer takes with ``next``. Empty before the end."""
+        """What is to be started now: concurrent callbacks, and ``None`` for the sequential ones,
+        which the claimer takes with ``next``. Empty before the end."""
         queue = self._queue
         return [] if queue is None or not self.is_ended else queue.claim(self.host, self)
 
     def next(
         self, lanes: Sequence[Lane] | None = None, single: Callback[Any] | None = None
     ) -> Callback[Any] | None:
-        """The next sequential callback, or this ``single`` one, now RUNNING; ``None`` if there
-        is none, or if it belongs to none of these lanes. One that is not wanted needs no lane.
-        It takes no lock to see none: one that is registered now is seen at the end."""
+        """The next sequential callback, or this ``single`` one, now RUNNING; ``None`` if it
+        belongs to none of these lanes. One that is not wanted needs no lane."""
         queue = self._queue
         if queue is None or (single is None and not queue.sequential):
             return None
         # Sealed before the lock, where somebody asks.
         outcome = self.sealed if queue.asks and lanes is not None else None
         return queue.next(self.host.ledger, lanes, single, outcome)
+
+    def reclaim(self, *claims: Callback[Any] | None) -> None:
+        """These can be claimed again; without any, all that has not begun, and nobody runs."""
+        if (queue := self._queue) is not None:
+            for claim in claims or (None, *queue.handed):
+                queue.reclaim(self.host.ledger, claim)
 
     def give_back(self) -> bool:
         """Give up the claim to the sequential callbacks, if there is none left."""
@@ -294,5 +295,5 @@ class Exchange(ResponseState):
 
     def _publish(self, outcome: Outcome) -> Outcome:
         with (ledger := self.host.ledger).gate.lock:
-            published: Outcome = ledger.once(self, "_outcome", outcome)
-            return published
+            outcome = ledger.once(self, "_outcome", outcome)
+        return outcome

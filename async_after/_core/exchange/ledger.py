@@ -158,20 +158,21 @@ class Ledger:
         """Look who is to be told."""
         self.is_heard = bool(self.hooks.ended) or self.room is not None
 
-    def idle(self, exchange: Any, has_dormant: bool) -> list[Latch | Room]:
-        """The exchange has no unsettled callback any more, but for dormant ones; what is to be
-        opened then, behind the lock."""
+    def idle(self, exchange: Any, has_dormant: bool) -> None:
+        """The exchange has no unsettled callback any more, but for dormant ones. What is to be
+        opened then is asked for."""
         self._exchanges.discard(exchange)
         if self._has_dormant and not has_dormant:
             self._dormant.discard(exchange)
             self._has_dormant = bool(self._dormant)
-        opened: list[Latch | Room] = [] if self.room is None else [self.room]
+        asked = self.gate.asked
+        if self.room is not None:
+            asked.append(self.room.open)
         if self._latches:
             if (changed := self._latches.pop("changed", None)) is not None:
-                opened.append(changed)
+                asked.append(changed.open)
             if not self._exchanges and (idle := self._latches.pop("idle", None)) is not None:
-                opened.append(idle)
-        return opened
+                asked.append(idle.open)
 
     def keep(self, queue: Any) -> None:
         """The places that were promised to an exchange are taken, or not needed any more."""

@@ -139,14 +139,14 @@ class CallbackQueue:
                 return []
             gate.is_busy = True
             try:
+                if not self.is_over and self.promised:
+                    host.ledger.keep(self)
                 claims, self.claims = self.claims, []
                 for claim in claims:
                     if claim is not None and claim._state is PENDING:
                         self.handed[claim] = None
                 if not self.is_over:
                     self.is_over = True
-                    if self.promised:
-                        host.ledger.keep(self)
                     if host.counts_waiting:
                         for callback in (*self.sequential, *self.handed):
                             if callback._state is PENDING and not callback._is_waiting:
@@ -157,8 +157,24 @@ class CallbackQueue:
         finally:
             gate.release()
         if gate.asked:
-            gate.catch_up()
+            try:
+                gate.catch_up()
+            except Exception:  # the change is made all the same
+                gate.hurry()
         return claims
+
+    def reclaim(self, ledger: Ledger, single: Callback[Any] | None) -> None:
+        """What was claimed, and has not begun, can be claimed again."""
+        change = partial(self._reclaim, single)
+        ledger.gate.make(change, None, partial(self.reclaim, ledger, single))
+
+    def _reclaim(self, single: Callback[Any] | None) -> None:
+        if single is None:
+            if self.has_chain and None not in self.claims:
+                self.claims.append(None)
+        elif single in self.handed:
+            self.claims.append(single)
+            del self.handed[single]
 
     def next(
         self,
@@ -194,45 +210,24 @@ class CallbackQueue:
         finally:
             gate.release()
         if gate.asked:
-            gate.catch_up()
+            try:
+                gate.catch_up()
+            except Exception:  # the change is made all the same
+                gate.hurry()
         return callback if callback is not None and callback._state is RUNNING else None
 
     def set_out(self, ledger: Ledger, callback: Callback[Any] | None) -> None:
-        gate = ledger.gate
-        try:
-            gate.acquire()
-            if gate.is_busy:
-                return
-            gate.is_busy = True
-            try:
-                callback = callback or self.head()
-                if callback is not None and callback._is_waiting:
-                    callback._is_waiting = False
-                    ledger.waiting -= 1
-                    ledger.begun += 1
-            finally:
-                gate.is_busy = False
-        finally:
-            gate.release()
-        if gate.asked:
-            gate.catch_up()
+        ledger.gate.make(partial(self._set_out, ledger, callback), None)
+
+    def _set_out(self, ledger: Ledger, callback: Callback[Any] | None) -> None:
+        callback = callback or self.head()
+        if callback is not None and callback._is_waiting:
+            callback._is_waiting = False
+            ledger.waiting -= 1
+            ledger.begun += 1
 
     def give_back(self, ledger: Ledger) -> bool:
-        gate = ledger.gate
-        try:
-            gate.acquire()
-            if gate.is_busy:
-                return False
-            gate.is_busy = True
-            try:
-                has_nothing = self.has_nothing()
-            finally:
-                gate.is_busy = False
-        finally:
-            gate.release()
-        if gate.asked:
-            gate.catch_up()
-        return has_nothing
+        return ledger.gate.make(self.has_nothing, False)
 
     # For those that wait.
 

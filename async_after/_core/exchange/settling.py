@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from ..runtime import Gate, Latch, check_stack, is_unstarted, monotonic
+from ..runtime import Latch, check_stack, is_unstarted, monotonic
 from .callback import Callback
 from .host import Host
-from .ledger import Ledger, Room
+from .ledger import Ledger
 from .options import Lane
 from .queue import CallbackQueue
 from .state import PENDING, RUNNING, SUCCEEDED, CallbackState
@@ -28,6 +28,7 @@ class Turn(Protocol):
     """There was none left: the claim is given back, and the slot."""
 
     following: Callback[Any] | None
+    """The next one of the lanes asked for, RUNNING, when one has ended."""
 
     def give_back(self) -> None:
         """In a change: its slot, if nobody waits for one."""
@@ -60,25 +61,20 @@ def finish(
     lanes: Sequence[Lane] = (),
     now: float | None = None,
 ) -> bool:
-    """Give a callback its final state, and do all that follows; ``False`` if it has one already,
-    or is not in the ``expected`` one. Its ``turn`` has the next one as ``following``, RUNNING, if
-    that belongs to these lanes; if none is left the claim is given back, and the slot."""
-    ledger, now, latches = exchange.host.ledger, now or monotonic(), _NONE
-    dropped = heard = following = None
-    if turn is not None:
-        turn.following = None
-    gate = ledger.gate
+    """Give a callback its final state; ``False`` if it has one, or not the ``expected`` one."""
+    ledger = exchange.host.ledger
+    gate, now = ledger.gate, now or monotonic()
+    dropped = heard = tell = following = None
+    end = state, result, exception, reason, now
     try:
         gate.acquire()
         if gate.is_busy:
-            end_of = state, result, exception, reason, expected
-            return _finish_later(exchange, gate.asked, callback, turn, end_of)
+            return _finish_later(exchange, gate.asked, callback, turn, (*end[:4], expected))
         gate.is_busy = True  # before the look: who has just come back in may have ended it
         try:
             is_first = callback._state in (_OPEN if expected is None else (expected,))
             if is_first:
-                end = state, result, exception, reason, now
-                dropped, heard, latches = _settle(exchange, ledger, callback, end)
+                dropped, heard = _settle(exchange, ledger, callback, end)
                 if turn is not None:
                     following = _take_turn(exchange, ledger, turn, lanes, now)
         except Exception:  # there is no stack left, say: the chain goes on by ``advance``
@@ -88,15 +84,20 @@ def finish(
             gate.is_busy = False
     finally:
         gate.release()
-    del dropped
-    if heard is not None:
-        _say(exchange, callback, *heard)
-    if latches or gate.asked:
-        _open(latches, gate)
-    if following is not None and turn is not None:
+    if turn is not None:
         turn.following = following
-        if ledger.hooks.started:
+    del dropped
+    try:
+        if heard is not None:
+            (tell := partial(_tell, exchange, callback, *heard))()
+            tell = None
+        if gate.asked:
+            gate.catch_up()
+        if following is not None and ledger.hooks.started:
             exchange.host.started(following)
+    except Exception:  # it has ended all the same
+        gate.asked.extend([] if tell is None else [tell])
+        gate.hurry()
     return is_first
 
 
@@ -117,24 +118,22 @@ def cancel(exchange: Settled, callback: Callback[Any]) -> bool:
 
 
 _OPEN = RUNNING, PENDING
-_NONE: Sequence[Latch | Room] = ()
 End = tuple[CallbackState, Any, BaseException | None, str | None, float]
 """State, result, exception, reason, and when."""
 
 
 def _settle(
     exchange: Settled, ledger: Ledger, callback: Callback[Any], end: End
-) -> tuple[object, tuple[Any, Latch | None] | None, Sequence[Latch | Room]]:
-    """In a change. What is to be dropped behind it; what is to be said, if somebody hears of
-    the end (if nobody does, it leaves its exchange); and what is to be opened."""
+) -> tuple[object, tuple[Any, Latch | None] | None]:
+    """In a change. What is to be dropped behind it; and what is to be said, if somebody hears of
+    the end (if nobody does, it leaves its exchange)."""
     queue: Any = exchange._queue
     state, result, exception, reason, now = end
     dropped: Any = callback._task, callback._context
     if state is SUCCEEDED and not callback._is_watched and not ledger.is_heard:
-        latches: Sequence[Latch | Room] = ()
         if queue.unsettled - 1 == queue.dormant:
             dropped = dropped, exchange.request, exchange.response, queue.keyed
-            latches = _idle(exchange, queue, ledger)
+            _idle(exchange, queue, ledger, queue.dormant > 0)
         # From here on nothing can raise: all is done, or nothing.
         ledger._running.pop(callback, None)
         callback._result, callback._ended = result, now
@@ -143,8 +142,8 @@ def _settle(
         ledger.ended[state._value_] += 1
         queue.unsettled -= 1
         if callback._latch is not None:  # who has come back in meanwhile looks for its end
-            latches = *latches, callback._latch
-        return dropped, None, latches
+            ledger.gate.asked.append(callback._latch.open)
+        return dropped, None
     returned, place = callback._returned, callback._place
     if callback._state is PENDING:
         queue.take_out(callback)
@@ -165,7 +164,7 @@ def _settle(
         ledger.begun += 1
         if ledger._doomed and state is CallbackState.DROPPED:
             ledger._doomed -= 1
-    return (dropped, returned), (returned, latch), ()
+    return (dropped, returned), (returned, latch)
 
 
 def _take_turn(
@@ -198,8 +197,8 @@ def _take_turn(
         sequential.popleft()
         if callback._state is RUNNING:
             return callback
-    queue.has_chain = False
     turn.give_back()
+    queue.has_chain = False
     return None
 
 
@@ -218,75 +217,73 @@ def _finish_later(
         callback._never = True
     asked.append(partial(finish, exchange, callback, *end))
     if turn is not None:
-        turn.is_over = True  # for who runs it: there is no next one
+        turn.is_over, turn.following = True, None  # for who runs it: there is no next one
         asked.append(turn.advance)
     return True
 
 
+def _tell(exchange: Settled, callback: Callback[Any], returned: Any, latch: Latch | None) -> None:
+    """It leaves its exchange when all is said. What raises is done once more."""
+    asked = exchange.host.ledger.gate.asked
+    try:
+        _say(exchange, callback, returned, latch)
+    except Exception:
+        asked.append(partial(_say, exchange, callback, returned, latch))
+    finally:
+        asked.append(partial(_leave, exchange, callback, latch))
+
+
 def _say(exchange: Settled, callback: Callback[Any], returned: Any, latch: Latch | None) -> None:
     """Tell all who hear of its end: the log, instruments, those that wait for it."""
-    try:
-        if returned is not None and is_unstarted(returned):
-            callback._discard(returned)
-        exchange.host.settled(callback)
-        # All is said of it, inside of it.
-        callback._context = None
-        if latch is not None:
-            latch.open()
-    finally:
-        # Not by a call, which may raise here: there may be no stack left for one.
-        exchange.host.ledger.gate.asked.append(partial(_leave, exchange, callback))
-
-
-def _open(latches: Sequence[Latch | Room], gate: Gate) -> None:
-    """What follows a change, without the lock."""
-    for latch in latches:
+    if returned is not None and is_unstarted(returned):
+        callback._discard(returned)
+    exchange.host.settled(callback)
+    # All is said of it, inside of it.
+    callback._context = None
+    if latch is not None:
         latch.open()
-    if gate.asked:
-        gate.catch_up()
 
 
-def _leave(exchange: Settled, callback: Callback[Any]) -> None:
+def _leave(exchange: Settled, callback: Callback[Any], latch: Latch | None) -> None:
     """It stops to count as unsettled, only now: whoever sees the exchange idle finds every
-    callback logged and accounted for."""
+    callback logged and accounted for. By ``Gate.catch_up`` alone."""
     queue, ledger = exchange._queue, exchange.host.ledger
     assert queue is not None, "an exchange that has callbacks"
     dropped: Any = None
-    latches: Sequence[Latch | Room] = ()
     gate = ledger.gate
     try:
         gate.acquire()
         if gate.is_busy:
-            gate.asked.append(partial(_leave, exchange, callback))
+            gate.asked.append(partial(_leave, exchange, callback, latch))
             return
         gate.is_busy = True
         try:
-            queue.unsettled -= 1
-            queue.dormant -= callback._is_dormant
-            callback._is_dormant = False
-            if queue.unsettled == queue.dormant:
+            if latch is not None:  # unless something has raised, it is open
+                gate.asked.append(latch.open)
+            dormant = queue.dormant - callback._is_dormant
+            if queue.unsettled - 1 == dormant:
                 dropped = exchange.request, exchange.response, queue.keyed
-                latches = _idle(exchange, queue, ledger)
+                _idle(exchange, queue, ledger, dormant > 0)
+            # Behind all calls, any of which may raise: then this comes again.
+            callback._is_dormant = False
+            queue.unsettled, queue.dormant = queue.unsettled - 1, dormant
         finally:
             gate.is_busy = False
     finally:
         gate.release()
     del dropped
-    _open(latches, gate)
 
 
-def _idle(exchange: Settled, queue: CallbackQueue, ledger: Ledger) -> Sequence[Latch | Room]:
-    """In a change: nobody waits for it any more. What is to be opened then."""
+def _idle(exchange: Settled, queue: CallbackQueue, ledger: Ledger, has_dormant: bool) -> None:
+    """In a change: nobody waits for it any more, but for dormant ones. What is to be opened then
+    is asked for."""
     if queue.promised:
         ledger.keep(queue)
-    if not exchange.is_ended:
-        return ledger.idle(exchange, queue.dormant > 0)
-    if not queue.dormant:
+    if exchange.is_ended and not has_dormant:
         # First: whoever sees it idle finds that it keeps nothing.
         queue.keyed = {}
         exchange.request = exchange.response = None
-    latches = ledger.idle(exchange, queue.dormant > 0)
-    if queue.latch is not None:
-        latches.append(queue.latch)
+    ledger.idle(exchange, has_dormant)
+    if exchange.is_ended and queue.latch is not None:
+        ledger.gate.asked.append(queue.latch.open)
         queue.latch = None
-    return latches

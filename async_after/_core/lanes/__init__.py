@@ -3,12 +3,14 @@
 from .background import BackgroundLoop
 from .cleanup import close_old_connections, open_blocks
 from .contexts import ThisThread, loop_of_this_thread
-from .coroutine import CANCELLED_TASK, CLOSED_LOOP
+from .coroutine import CANCELLED_TASK
 from .event_loop import InlineLane, LoopLane
 from .invoke import note, run_in_thread
+from .losing import CLOSED_LOOP
 from .surroundings import ThreadSensitivity
 from .thread_sensitive import SessionExecutor
-from .threads import Worker, WorkerPool
+from .threads import WorkerPool
+from .worker import Worker
 
 __all__ = [
     "CANCELLED_TASK",

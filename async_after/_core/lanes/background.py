@@ -42,12 +42,15 @@ class BackgroundLoop:
             gate.is_busy = True
             try:
                 lane = self._lane
-                if lane is None:
+                if lane is None or lane._is_abandoned:  # or it has died
                     lane = self._lane = self._open()
             finally:
                 gate.is_busy = False
         if gate.asked:
-            gate.catch_up()
+            try:
+                gate.catch_up()
+            except Exception:  # it is started all the same
+                gate.hurry()
         hub = gevent.home()
         if hub is None:
             return lane.start_from_anywhere(chain, callback)
@@ -88,15 +91,26 @@ class BackgroundLoop:
         lane = _BackgroundLane(
             asyncio.new_event_loop(), SessionExecutor(self._pool), self._slow_step
         )
-        thread = threading.Thread(
+        lane.thread = threading.Thread(
             target=_serve, args=(lane,), name="async_after background loop", daemon=True
         )
         try:
-            Context().run(thread.start)
+            Context().run(lane.thread.start)
         except RuntimeError:  # the system has no more, or the interpreter is at its end
             lane.loop.close()
             raise
         return lane
+
+    def mend(self) -> None:
+        """See ``LoopLane.mend``."""
+        lane = self._lane
+        if lane is None:
+            return
+        if lane.thread is not None and not lane.thread.is_alive():
+            lane.abandon()
+            lane.loop.close()
+        else:
+            lane.mend()
 
     def _open_natively(self) -> "_BackgroundLane":
         sessions = SessionExecutor(self._pool)
@@ -122,6 +136,8 @@ class BackgroundLoop:
 
 
 class _BackgroundLane(LoopLane):
+    thread: threading.Thread | None = None
+    """None where it is native."""
     is_closed = False
     """It ends when it stops, and only then: a callback that stops its loop ends nobody else."""
 

@@ -5,16 +5,17 @@ and those behind it go on.
 """
 
 import asyncio
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from types import CoroutineType
 from typing import Any
 
 from ..exchange import Callback, CallbackState, Lane
-from ..runtime import LoopTimer, log, monotonic, process
+from ..runtime import LoopTimer, monotonic, process
 from .base import ChainLike, LaneLike
 from .invoke import SKIPPED, call, end_child, ending_of
+from .losing import Losable
 from .returned import coroutine_of, refusal
 
 # A chain of many callbacks that never suspend lets the loop go on in between.
@@ -22,11 +23,10 @@ _TURN = 0.001
 
 RUNNING, SUCCEEDED = CallbackState.RUNNING, CallbackState.SUCCEEDED  # as ``exchange.state`` does
 _NO_LOOP = "a child process cannot await: the event loop is that of its parent"
-CLOSED_LOOP = "its event loop was closed"
 CANCELLED_TASK = "its task was cancelled from outside, as at the end of an event loop"
 
 
-class Steps(Coroutine[Any, Any, None]):
+class Steps(Losable):
     """A coroutine in which each step runs in the context of its callback.
 
     A plain ``async def`` around the callbacks would not do: a task that is
@@ -67,12 +67,12 @@ class Steps(Coroutine[Any, Any, None]):
         self._has_cancelled_itself = False
         self._cancelled = 0
         self._forks = process.forks
-        # Not loop.create_task: an eager task factory would run the callback
-        # here, inside the request.
+        self._prepare(callback)
+        # Last: nothing may raise when it is there. Not loop.create_task: an eager task factory
+        # would run the callback here, inside the request.
         self.task: asyncio.Task[None] = asyncio.Task(
             self, loop=lane.loop, name=callback.name, context=Context()
         )
-        self._prepare(callback)
 
     def _prepare(self, callback: Callback[Any]) -> None:
         if self._timer is not None:
@@ -95,6 +95,8 @@ class Steps(Coroutine[Any, Any, None]):
     def cancel(self, callback: Callback[Any]) -> None:
         """Cancel this callback, if it still runs. Any thread may call."""
         with suppress(RuntimeError):  # the loop is closed, and its tasks are dead
+            # Twice: nobody else would come, if no stack is left for the first.
+            self._lane.loop.call_soon_threadsafe(self._cancel, callback)
             self._lane.loop.call_soon_threadsafe(self._cancel, callback)
 
     def _cancel(self, callback: Callback[Any]) -> None:
@@ -120,21 +122,6 @@ class Steps(Coroutine[Any, Any, None]):
             raise
         except BaseException as broken:
             return self._break(broken)
-
-    def close(self) -> None:
-        """The loop is closed and the task dead: what it had is lost, and accounted for."""
-        callback = self._callback
-        if self._coroutine is not None:
-            try:
-                self._context.run(self._coroutine.close)
-            except BaseException:  # "coroutine ignored GeneratorExit", say
-                message = "callback %s did not end with its loop"
-                log("exception", "cleanup_failed", message, callback.describe(), of=callback)
-        if callback._around is not None:
-            self._context.run(callback._around.leave, GeneratorExit())
-        self._lane.surroundings.lose(callback)
-        self._chain.exchange.drop(callback, CLOSED_LOOP)
-        self._end()
 
     @property
     def __name__(self) -> str:
@@ -205,17 +192,6 @@ class Steps(Coroutine[Any, Any, None]):
             self._lane.slow_step(self._callback, seconds)
         return waiting_for
 
-    def _break(self, error: BaseException) -> None:
-        """Something of ours, or around the callback, has raised, a RecursionError say: whatever
-        it is, the callback has an end, and those behind it go on."""
-        callback, chain = getattr(self, "_callback", None), self._chain
-        log("exception", "internal_error", "what runs callbacks failed", of=callback)
-        if callback is not None:
-            chain.is_over = False
-            chain.exchange.settle(callback, CallbackState.FAILED, None, error)
-            self._end()
-        raise StopIteration
-
     def _see_outsiders(self) -> int:
         """How often this task has been cancelled until now, since the last step by others."""
         cancelled = self.task.cancelling()
@@ -284,16 +260,23 @@ class Steps(Coroutine[Any, Any, None]):
             self._timer = None
 
     def _end(self) -> None:
-        self._stop_timer()
-        self._lane.forget(self)
-        # The task refers to this, and this to the task; the traceback of a
-        # failure refers to our frames.
-        self._is_asked = True
-        self._coroutine = self._context = self._turn = None
-        chain = self._chain
-        del self.task, self._callback
-        if not chain.is_over:
-            chain.advance()
+        lane, chain, callback = self._lane, self._chain, self._callback
+        try:
+            self._stop_timer()
+            lane.forget(self)
+        finally:
+            # The task refers to this, and this to the task; the traceback of a
+            # failure refers to our frames.
+            self._is_asked = True
+            self._coroutine = self._context = self._turn = None
+            del self.task, self._callback
+            try:
+                if not chain.is_over:
+                    chain.advance()
+            except Exception:
+                gate = callback._owner.host.ledger.gate
+                gate.asked.append(chain.advance)
+                gate.hurry()
 
 
 def _raise(error: BaseException) -> Any:

@@ -6,12 +6,14 @@ Promise 4, never_cancelled_by_the_client: no server and no framework knows of th
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
 from ..exchange import Callback, CallbackState
 from .base import ChainLike
-from .coroutine import CANCELLED_TASK, CLOSED_LOOP, Steps
+from .coroutine import CANCELLED_TASK, Steps
+from .losing import CLOSED_LOOP
 from .surroundings import OwnSurroundings, Surroundings, ThreadSensitivity
 from .thread_sensitive import SessionExecutor
 
@@ -30,12 +32,14 @@ class InlineLane:
         # Referenced until their end: asyncio itself does not (create_task).
         self._steps: set[Steps] = set()
 
-    def start(self, chain: ChainLike, callback: Callback[Any]) -> None:
+    def start(self, chain: ChainLike, callback: Callback[Any]) -> Steps | None:
         """Start it, and those behind it. In the loop's thread only."""
         if callback._state is not CallbackState.RUNNING:  # dropped on its way
             chain.advance()
-        else:
-            self._steps.add(Steps(self, chain, callback))
+            return None
+        steps = Steps(self, chain, callback)
+        self._steps.add(steps)
+        return steps
 
     # What ``Steps`` asks.
 
@@ -93,8 +97,24 @@ class LoopLane(InlineLane):
         return False
 
     def _start_coming(self, chain: ChainLike, callback: Callback[Any]) -> None:
-        if self._coming.pop(callback, None) is not None:
+        if self._coming.pop(callback, None) is None:
+            return
+        try:
             self.start(chain, callback)
+        except Exception as error:
+            chain.exchange.drop(callback, f"it cannot be started: {error}")
+            chain.advance()
+
+    def mend(self) -> None:
+        """Where the loop has called us, and there was no stack or no memory for our first
+        function, something waits for ever: go on with it."""
+        with suppress(RuntimeError):  # the loop is closed
+            for steps in [*self._steps]:
+                if (task := getattr(steps, "task", None)) is not None and task.done():
+                    self.loop.call_soon_threadsafe(steps.mourn, task, context=Context())
+            for callback, chain in [*self._coming.items()]:
+                start = self._start_coming
+                self.loop.call_soon_threadsafe(start, chain, callback, context=Context())
 
     def abandon(self) -> None:
         """The loop is at its end: what it had not ended is lost, and accounted for."""

@@ -13,7 +13,8 @@ from ..exchange import Callback, current_callback
 from ..runtime import Latch
 from . import cleanup
 from .contexts import fulfil
-from .threads import Worker, WorkerPool
+from .threads import WorkerPool
+from .worker import Worker
 
 _PATIENCE = 1.0
 """Seconds that a callback's end waits for its thread, which may be held up by

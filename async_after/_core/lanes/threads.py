@@ -9,7 +9,6 @@ They are daemon threads: the interpreter joins the workers of a
 """
 
 import functools
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,32 +16,7 @@ from contextvars import Context
 
 from ..runtime import Gate, Pace, SwitchInterval, change, gevent, log
 from . import cleanup
-
-Work = Callable[[], None]
-
-
-class Worker:
-    """One thread and the work given to it."""
-
-    __slots__ = ("inbox", "is_at_end", "load", "overdue_with", "sessions", "turn")
-
-    def __init__(self) -> None:
-        # Looked up only now: gevent may have patched it since the import.
-        self.inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self.load: int = 0
-        """Pieces of work given to it and not done yet."""
-        self.sessions: int = 0
-        """Async callbacks whose thread-sensitive calls all come here."""
-        self.overdue_with: str | None = None
-        """The callback that has not ended within its timeout."""
-        self.turn: int = 0
-        """How many pieces of work it has done."""
-        self.is_at_end: bool = False
-        """The work that it is at is as good as done."""
-
-    @property
-    def is_busy(self) -> bool:
-        return self.load > self.is_at_end
+from .worker import Job, Work, Worker
 
 
 class WorkerPool:
@@ -60,7 +34,7 @@ class WorkerPool:
         self.gate: Gate = Gate()
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
-        self._backlog: deque[Work] = deque()
+        self._backlog: deque[Job] = deque()
         self._overdue = 0
         self._is_closing = False
         self._made = 0
@@ -82,10 +56,10 @@ class WorkerPool:
         """Workers that are held by functions which have timed out."""
         return self._overdue
 
-    def submit(self, work: Work, waiting: Work | None = None, again: Work | None = None) -> bool:
+    def submit(self, work: Work, again: Work | None = None, waiting: Job | None = None) -> bool:
         """Run ``work`` in an idle worker or a new one. ``False`` if there is none: then the first
         that is free runs it, or what is to be run instead of it when it had to wait. ``again``
-        asks for the same behind the change that is under way here."""
+        asks for the same: behind the change that is under way here, or if this raises."""
         if gevent.go_home(functools.partial(self.submit, work)):
             return True
         with (gate := self.gate).lock:
@@ -94,16 +68,19 @@ class WorkerPool:
                 return True
             gate.is_busy = True
             try:
-                has_worker = self._hand_out(work, waiting or work)
+                has_worker = self._hand_out((work, again), waiting or (work, again))
             finally:
                 gate.is_busy = False
-        if gate.asked:
-            gate.catch_up()
-        if not has_worker:
-            self._say_if_full()
+        try:
+            if gate.asked:
+                gate.catch_up()
+            if not has_worker:
+                self._say_if_full()
+        except Exception:  # it is handed out all the same
+            gate.hurry()
         return has_worker
 
-    def _hand_out(self, work: Work, waiting: Work) -> bool:
+    def _hand_out(self, work: Job, waiting: Job) -> bool:
         worker = self._idle[-1] if self._idle else None
         if worker is None or worker.sessions:
             # One that is reserved is better left to its own callback.
@@ -140,7 +117,7 @@ class WorkerPool:
     @change
     def give(self, worker: Worker, work: Work) -> None:
         """Run ``work`` in this very worker, which is reserved."""
-        self._give(worker, work)
+        self._give(worker, (work, None))
 
     def reserve(self) -> Worker:
         """The worker for one async callback's thread-sensitive calls, until
@@ -180,10 +157,30 @@ class WorkerPool:
             return
         worker.overdue_with = name
         self._overdue += 1
-        if self._backlog:
-            substitute = self._grow()
-            if substitute is not None:
-                self._give(substitute, self._backlog.popleft())
+        if self._backlog and (substitute := self._grow()) is not None:
+            self._give(substitute, self._backlog[0])
+            self._backlog.popleft()
+
+    @change
+    def mend(self) -> None:
+        """Threads that have died, for want of memory say: others do their work."""
+        for worker in [*self._workers]:
+            if worker.thread is not None and not worker.thread.is_alive():
+                self._workers.discard(worker)
+                if not worker.load:
+                    self._idle.remove(worker)
+                else:
+                    self._busy -= 1
+                    self._overdue -= worker.overdue_with is not None
+                while not worker.inbox.empty():
+                    if (job := worker.inbox.get_nowait()) is not None:
+                        self._backlog.append(job)
+        while self._backlog:
+            substitute = self._idle[-1] if self._idle else self._grow()
+            if substitute is None:
+                return
+            self._give(substitute, self._backlog[0])
+            self._backlog.popleft()
 
     @change
     def close(self) -> None:
@@ -206,6 +203,7 @@ class WorkerPool:
         worker = Worker()
         name = f"async_after worker {self._made + 1}"
         thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
+        worker.thread = thread
         try:
             # In an empty context: some libraries let a thread inherit what is current.
             Context().run(thread.start)
@@ -218,14 +216,14 @@ class WorkerPool:
         self._idle.append(worker)
         return worker
 
-    def _give(self, worker: Worker, work: Work) -> None:
+    def _give(self, worker: Worker, job: Job) -> None:
         if not worker.load:
+            if not self._busy:
+                self._switching.lower()
             self._idle.remove(worker)
             self._busy += 1
-            if self._busy == 1:
-                self._switching.lower()
         worker.load += 1
-        worker.inbox.put(work)
+        worker.inbox.put(job)
 
     def _dismiss(self, worker: Worker) -> None:
         self._idle.remove(worker)
@@ -236,17 +234,30 @@ class WorkerPool:
 
     def _serve(self, worker: Worker) -> None:
         self._here.worker = worker
-        while (work := worker.inbox.get()) is not None:
+        while (job := worker.inbox.get()) is not None:
+            work, again = job
+            del job
             try:
                 work()
             except BaseException:  # a defect of ours, and no reason to lose the thread
+                if again is not None:
+                    self.gate.asked.append(again)
                 log("exception", "internal_error", "work in a worker thread failed")
-            del work
-            self._done(worker)
+            del work, again
+            turn = worker.turn
+            try:
+                self._done(worker)
+            except Exception:  # no stack, no memory: once more, if it is not done
+                if worker.turn == turn:
+                    self._done(worker)
         cleanup.close_connections()
 
     @change
     def _done(self, worker: Worker) -> None:
+        size = self._size()
+        if self._busy == 1 and not self._backlog and worker.load == 1:
+            self._switching.restore()
+        # Behind all calls, any of which may raise.
         worker.load -= 1
         worker.is_at_end = False
         worker.turn += 1
@@ -255,12 +266,14 @@ class WorkerPool:
             self._overdue -= 1
         if worker.load:
             return
-        self._idle.append(worker)
-        self._busy -= 1
-        is_surplus = len(self._workers) - self._overdue > self._size()
+        is_surplus = len(self._workers) - self._overdue > size
         if self._backlog and not is_surplus:
-            self._give(worker, self._backlog.popleft())
-        elif (is_surplus or self._is_closing) and not worker.sessions:
-            self._dismiss(worker)
-        if not self._busy:
-            self._switching.restore()
+            worker.load = 1
+            worker.inbox.put(self._backlog.popleft())
+            return
+        self._busy -= 1
+        if (is_surplus or self._is_closing) and not worker.sessions:
+            self._workers.discard(worker)
+            worker.inbox.put(None)
+        else:
+            self._idle.append(worker)

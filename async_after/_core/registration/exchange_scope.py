@@ -34,7 +34,11 @@ class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppr
         traceback: TracebackType | None,
     ) -> None:
         dispatcher, exchange = self._end(error)
-        dispatcher.run(exchange)
+        try:
+            dispatcher.run(exchange)
+        except BaseException:
+            dispatcher.finish(exchange)  # if it could not
+            raise
 
     async def __aenter__(self) -> Exchange:
         return self.__enter__()
@@ -46,15 +50,27 @@ class exchange_scope:  # noqa: N801 -- used as a function, like contextlib.suppr
         traceback: TracebackType | None,
     ) -> None:
         dispatcher, exchange = self._end(error)
-        await dispatcher.arun(exchange)
+        try:
+            await dispatcher.arun(exchange)
+        except Exception:
+            dispatcher.finish(exchange)  # if it could not
+            raise
 
     def _end(self, error: BaseException | None) -> tuple[InlineDispatcher, Exchange]:
-        exchange, dispatcher = self._entered.pop(self._which())
+        entered = self._entered[self._which()]
+        exchange, dispatcher = entered
         # Not the token: the block may be left in another copy of the context.
         current_exchange.set(exchange.parent)
-        if error is None:
-            exchange.complete()
-        exchange.end(error)
+        try:
+            if error is None:
+                exchange.complete()
+            exchange.end(error)
+        except Exception as raised:  # no stack, no memory
+            exchange.end(raised)
+            dispatcher.finish(exchange)
+            raise
+        finally:
+            self._entered.remove(entered)
         return dispatcher, exchange
 
     def _which(self) -> int:

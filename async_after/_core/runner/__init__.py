@@ -2,8 +2,9 @@
 
 from .acknowledgements import DELIVERY_TIMEOUT
 from .dispatch import Dispatcher, LoopDispatcher
-from .inline import InlineDispatcher, Work
+from .inline import InlineDispatcher
 from .runner import Runner, get_runner
+from .work import Work
 
 __all__ = [
     "DELIVERY_TIMEOUT",

@@ -10,12 +10,14 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from ..capacity import Capacity, Chain, SingleChain, reports
-from ..exchange import Callback, CallbackState, Exchange, Lane, Ledger
-from ..lanes import LoopLane, SessionExecutor, Worker, run_in_thread
-from ..runtime import monotonic, running_loop
+from ..exchange import Callback, CallbackState, Exchange, Ledger
+from ..lanes import LoopLane, SessionExecutor
+from ..runtime import log, monotonic, running_loop
 from .acknowledgements import Acknowledgements
+from .plain import PlainFunctions
 
-_THREADS: tuple[Lane, ...] = ("threads",)
+OVERDUE = 0.5
+"""Seconds after which what was to be done later is late."""
 GIVE_WAY = 0.003
 """Seconds in which the server ends the response, and reads the next request, before
 callbacks take the loop or the GIL. Some send the last chunk, or end the connection, only
@@ -47,14 +49,11 @@ class Dispatcher:
         """The runner is being closed, for this dispatcher's exchanges too."""
         self.is_shut: bool = False
         """It is closed: their callbacks are not started any more."""
-        self._giving_way: dict[Exchange, None] = {}
-        """They have ended, and have not been dispatched."""
+        self._giving_way: dict[Exchange, float] = {}
+        """They have ended, and have not been dispatched; until when they give way."""
         self.deliveries: Acknowledgements = Acknowledgements(self._call_later)
-        self._lookout = reports.Lookout(capacity, self._call_later)
-        self._in_threads: dict[Callback[Any], tuple[Chain, Worker, int]] = {}
-        """The plain functions that run now, and where."""
-        self._threadless: dict[Exchange, list[Chain]] = {}
-        """Chains that wait for a thread; who takes one out of its list goes on with it."""
+        self._lookout = reports.Lookout(capacity, self._call_later, self.mend)
+        self._plain = PlainFunctions(capacity, self)
 
     def dispatch(self, exchange: Exchange) -> None:
         if exchange in self._giving_way:
@@ -71,14 +70,23 @@ class Dispatcher:
             heir.dispatch(exchange)
             return
         for callback in exchange.claim():
-            if callback is None:
-                self.capacity.submit(Chain(self, exchange))
-            else:
-                self.capacity.submit(SingleChain(self, exchange, callback))
+            try:
+                if callback is None:
+                    self.capacity.submit(Chain(self, exchange))
+                else:
+                    self.capacity.submit(SingleChain(self, exchange, callback))
+            except Exception:
+                exchange.reclaim(callback)
+                self._dispatch_again(exchange)
         if self.ledger.waiting:
             self._limit_waiting(exchange)
         if not self._lookout.is_on and self.ledger._exchanges:
             self._lookout.look_in(reports.LONG)
+
+    def _dispatch_again(self, exchange: Exchange) -> None:
+        self.ledger.gate.asked.append(functools.partial(exchange.host.dispatch, exchange))
+        self.ledger.gate.hurry()
+        log("exception", "internal_error", "what dispatches failed, and is done once more")
 
     def _limit_waiting(self, exchange: Exchange) -> None:
         self.capacity.limit_waiting(exchange)
@@ -89,13 +97,8 @@ class Dispatcher:
         if self.is_shut:  # it is accounted for at once
             self.dispatch(exchange)
             return
-        self._giving_way[exchange] = None
-        try:
-            self._start_later(seconds, functools.partial(self._go_on, exchange))
-        except RecursionError:  # there is no stack left
-            _thread.start_new_thread(self._go_on, (exchange,))
-        except RuntimeError:  # there is no later
-            self._go_on(exchange)
+        self._giving_way[exchange] = monotonic() + seconds
+        self._go_on_by(functools.partial(self._start_later, seconds), exchange)
 
     def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
         starts = self.capacity.starts
@@ -104,11 +107,23 @@ class Dispatcher:
             cancel()
             raise RuntimeError("no thread can be started any more")
 
+    def _go_on_by(self, start: Callable[[Callable[[], None]], object], exchange: Exchange) -> None:
+        go_on = functools.partial(self._go_on, exchange)
+        try:
+            start(go_on)
+        except (RecursionError, MemoryError):  # there is no stack left
+            _thread.start_new_thread(go_on, ())
+        except RuntimeError:  # there is no later
+            go_on()
+
     def _go_on(self, exchange: Exchange) -> None:
         self._giving_way.pop(exchange, None)
-        if not exchange.is_complete:
-            exchange.control_is_back()
-        self.dispatch(exchange)
+        try:
+            if not exchange.is_complete:
+                exchange.control_is_back()
+            self.dispatch(exchange)
+        except Exception:
+            self._dispatch_again(exchange)
 
     def queued(self, exchange: Exchange) -> None:
         self.capacity.limit_waiting(exchange)
@@ -125,115 +140,25 @@ class Dispatcher:
         raise NotImplementedError
 
     def start_in_thread(self, chain: Chain) -> bool:
-        """``False`` if it waits for a thread: without its slot, which it takes when it has one."""
-        waiting = [chain]
-        begin, wait = functools.partial(self._work, chain), functools.partial(self._wake, waiting)
-        if self.capacity.pool.submit(begin, wait, chain.advance):
-            chain.set_out()
-            return True
-        if not chain.is_single:
-            self._threadless[chain.exchange] = waiting
-            self._reconsider(chain.exchange)
-        return False
+        return self._plain.start(chain)
 
     def settled(self, callback: Callback[Any]) -> None:
         self.capacity.settled(callback)
-        if self._threadless:
-            self._reconsider(callback._owner)
-
-    def _reconsider(self, exchange: Any) -> None:
-        """Does its chain still wait for a thread? The plain one that was next may have ended."""
-        waiting = self._threadless.get(exchange)
-        if waiting is None or (waiting and exchange.queue.is_next(self.ledger, _THREADS)):
-            return
-        self._threadless.pop(exchange, None)
-        try:
-            chain = waiting.pop()
-        except IndexError:  # a worker has just become free
-            return
-        self.capacity.submit(chain)
-
-    def _wake(self, waiting: list[Chain]) -> None:
-        """In a worker that has become free."""
-        try:
-            chain = waiting.pop()
-        except IndexError:  # it has gone on without
-            return
-        self._threadless.pop(chain.exchange, None)
-        slots = self.capacity.limiter
-        if slots.take():
-            self._work(chain)
-        else:
-            slots.submit(chain, first=True)
-
-    def _work(self, chain: Chain) -> None:
-        """In a worker: run the plain functions that are next."""
-        callback = chain.take(_THREADS)
-        while callback is not None:
-            self._in_threads[callback] = chain, *self.capacity.pool.current_turn()
-            self._run(chain, callback)
-            if chain.finished is callback:
-                chain.finished = None
-                callback = chain.following
-                if callback is None and chain.is_over:
-                    return
-                callback = callback or chain.take(_THREADS)
-                continue
-            if self._in_threads.pop(callback, None) is None:
-                # It was given up: those behind it went on at that moment.
-                if callback._returned is not None:
-                    callback._discard(callback._returned)
-                return
-            if callback._returned is not None:
-                try:
-                    if self.start_async(chain, callback):
-                        return
-                except Exception as error:
-                    chain.lose(callback, error)
-            callback = chain.take(_THREADS)
-        chain.advance()
-
-    def _finish(
-        self,
-        chain: Chain,
-        callback: Callback[Any],
-        state: CallbackState,
-        result: Any = None,
-        error: BaseException | None = None,
-    ) -> None:
-        """It has returned: settle it, and take the next one; unless it was given up."""
-        if self._in_threads.pop(callback, None) is not None:
-            chain.finished, chain.following, chain.is_over = callback, None, False
-            settle = chain.exchange.settle
-            settle(callback, state, result, error, None, None, chain, _THREADS)
-
-    def _run(self, chain: Chain, callback: Callback[Any]) -> None:
-        timeout = self.timeout_of(callback)
-        finish = functools.partial(self._finish, chain)
-        try:
-            if timeout is None:
-                run_in_thread(chain.exchange, callback, finish)
-                return
-            give_up = functools.partial(self.give_up, callback, CallbackState.TIMED_OUT)
-            cancel = self.capacity.timers.call_later(timeout, give_up)
-            try:
-                run_in_thread(chain.exchange, callback, finish)
-            finally:
-                cancel()
-        finally:
-            callback = give_up = cancel = None  # type: ignore[assignment]  # see invoke.call
+        if self._plain.threadless:
+            self._plain.reconsider(callback._owner)
 
     def give_up(
         self, callback: Callback[Any], state: CallbackState, reason: str | None = None
     ) -> None:
-        """A thread cannot be killed. The callback is accounted for, the others
-        go on, and another worker takes this one's place."""
-        # Whoever takes it out lets its chain go on: this, or its worker.
-        chain, worker, turn = self._in_threads.pop(callback, (None, None, 0))
-        callback._owner.settle(callback, state, reason=reason)
-        if chain is not None and worker is not None:
-            self.capacity.pool.overdue(worker, turn, callback.name)
-            chain.advance()
+        self._plain.give_up(callback, state, reason)
+
+    def mend(self) -> None:
+        """What somebody else has called, a loop say, for the first of our functions of which no
+        stack or no memory was left, has not been done. For who waits for its end."""
+        overdue = monotonic() - OVERDUE
+        for exchange, until in [*self._giving_way.items()]:
+            if until < overdue:
+                self._go_on(exchange)
 
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Any thread may call. Raises ``RuntimeError`` if there is no later."""
@@ -256,13 +181,10 @@ class LoopDispatcher(Dispatcher):
 
     def dispatch_soon(self, exchange: Exchange) -> None:
         """Dispatch it when the loop has done what is due now. In its thread only."""
-        self._giving_way[exchange] = None
-        try:
-            self.loop.call_soon(self._go_on, exchange, context=contextvars.Context())
-        except RecursionError:
-            _thread.start_new_thread(self._go_on, (exchange,))
-        except RuntimeError:  # the loop is closed: it is accounted for at once
-            self._go_on(exchange)
+        self._giving_way[exchange] = monotonic()
+        # If the loop is closed it is accounted for at once.
+        soon = functools.partial(self.loop.call_soon, context=contextvars.Context())
+        self._go_on_by(soon, exchange)
 
     def _start_later(self, seconds: float, function: Callable[[], None]) -> None:
         self._call_later(seconds, function)
@@ -288,6 +210,10 @@ class LoopDispatcher(Dispatcher):
     def _tell_loop(self, function: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # it is closed, and abandon() accounts for all
             self.loop.call_soon_threadsafe(function, context=contextvars.Context())
+
+    def mend(self) -> None:
+        super().mend()
+        self.lane.mend()
 
     def abandon(self) -> None:
         """Account for what the loop, which does not run any more, has not ended."""

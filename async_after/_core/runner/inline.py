@@ -11,17 +11,17 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from ..capacity import Chain, SingleChain, run_alone
-from ..exchange import Callback, Exchange, current_exchange
+from ..capacity import Chain, run_alone
+from ..exchange import Callback, CallbackState, Exchange, current_exchange
 from ..lanes import CANCELLED_TASK, InlineLane, ThreadSensitivity, run_in_thread
 from ..runtime import LoopTimer, gevent, process, running_loop
 from .dispatch import Dispatcher
 from .runner import Runner
+from .work import Work, work_of
 
 
 def _never_full(name: str) -> None:
@@ -30,6 +30,15 @@ def _never_full(name: str) -> None:
 
 async def _always_room(exchange: Exchange) -> None:
     """The same."""
+
+
+def _end_of(chain: Chain, callback: Callback[Any] | None, error: BaseException) -> None:
+    """Ctrl-C, or something of ours: the one that was run has an end."""
+    try:
+        if callback is not None:
+            chain.exchange.settle(callback, CallbackState.FAILED, exception=error)
+    finally:
+        del callback, error  # see invoke.call
 
 
 def _no_slot(callback: Callback[Any]) -> AbstractContextManager[None]:
@@ -43,18 +52,6 @@ def _run_for_loop(exchange: Exchange, callback: Callback[Any]) -> None:
     run_in_thread(exchange, callback, inline=True)
     if process.forks != forks and process.is_childs():
         process.end_child(None)  # who waits is in the parent
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is to be run, with what comes meanwhile."""
-
-    pending: Callable[[], Sequence[Callback[Any]]]
-    """Those that have not started."""
-    claim: Callable[[], Sequence[Chain]]
-    """What is to be started now."""
-    pause: float = 0.0
-    """Seconds between two looks, where no event tells of what comes."""
 
 
 class InlineDispatcher(Dispatcher):
@@ -88,7 +85,10 @@ class InlineDispatcher(Dispatcher):
                     self._loop.call_soon_threadsafe(self._new.set)
             return
         later = exchange.host = self._later()
-        later.dispatch(exchange)
+        try:
+            later.dispatch(exchange)
+        except Exception:
+            self._dispatch_again(exchange)
 
     def resume(self, exchange: Exchange) -> None:
         # A commit runs its hooks where it is, and a test's transaction is seen there alone.
@@ -113,7 +113,10 @@ class InlineDispatcher(Dispatcher):
             return
         exchange.parent = self._parent  # for the deadlock guard
         try:
-            self.run_all(self._work_of(exchange))
+            self.run_all(work_of(self, exchange))
+        except BaseException:  # Ctrl-C, say: nobody runs what was claimed
+            exchange.reclaim()
+            raise
         finally:
             self.finish(exchange)
 
@@ -134,14 +137,20 @@ class InlineDispatcher(Dispatcher):
     def _run_chains(self, work: Work, chains: Sequence[Chain]) -> None:
         for chain in chains:
             self._went_on = False
-            for callback in chain:
-                if not callback.is_async:
-                    run_in_thread(chain.exchange, callback, inline=True)
-                if not callback.done():
-                    self._in_own_loop(self._await, work, chain, callback)
-                del callback  # see invoke.call
-                if self._went_on:
-                    break
+            callback: Callback[Any] | None = None
+            try:
+                for callback in chain:
+                    if not callback.is_async:
+                        run_in_thread(chain.exchange, callback, inline=True)
+                    if not callback.done():
+                        self._in_own_loop(self._await, work, chain, callback)
+                    callback = None  # see invoke.call
+                    if self._went_on:
+                        break
+            except BaseException as error:
+                _end_of(chain, callback, error)
+                chain.let_go()
+                raise
 
     async def _await(self, work: Work, chain: Chain, callback: Callback[Any]) -> None:
         """In a loop of its own: with those that are concurrent beside it, as it may wait for
@@ -177,7 +186,7 @@ class InlineDispatcher(Dispatcher):
     async def _arun(self, exchange: Exchange, sensitivity: ThreadSensitivity) -> None:
         exchange.parent = self._parent
         try:
-            await self._arun_all(self._work_of(exchange), sensitivity)
+            await self._arun_all(work_of(self, exchange), sensitivity)
         except asyncio.CancelledError:
             # The loop is at its end (this is a task of its own).
             for callback in exchange.pending():
@@ -192,12 +201,15 @@ class InlineDispatcher(Dispatcher):
         """``first``: what runs already. With it, only what can start before its end."""
         sensitivity.apply()
         running = self._running = {asyncio.create_task(each) for each in first}
+        chains: dict[object, Chain] = {}
         while True:
             # Before the loop, which tells other threads that there is one, and before the look.
             self._new = asyncio.Event()
             self._loop = asyncio.get_running_loop()
             for chain in work.claim():
-                running.add(asyncio.create_task(self._arun_chain(chain, sensitivity)))
+                started = asyncio.create_task(self._arun_chain(chain, sensitivity))
+                running.add(started)
+                chains[started] = chain
             if not running and (first or not work.pause or not work.pending()):
                 break
             coming = asyncio.create_task(self._new.wait())
@@ -208,36 +220,39 @@ class InlineDispatcher(Dispatcher):
                 timer.cancel()
             running -= done
             for task in done - {coming}:
-                task.result()
+                try:
+                    task.result()
+                except Exception:
+                    if task in chains:
+                        chains[task].let_go()
+                    if running:  # the loop may end with this, and they with it
+                        await asyncio.wait(running)
+                    raise
         self._loop = None
 
     async def _arun_chain(self, chain: Chain, sensitivity: ThreadSensitivity) -> None:
         lane = InlineLane(asyncio.get_running_loop(), sensitivity)
         in_thread = sync_to_async(_run_for_loop, thread_sensitive=True)
-        for callback in chain:
-            if not callback.is_async and gevent.is_native():
-                run_in_thread(chain.exchange, callback, inline=True)
-            elif not callback.is_async:
-                try:
-                    await in_thread(chain.exchange, callback)
-                except RuntimeError:
-                    if callback.done():
-                        raise
-                    # It has not run. The thread in which the exchange was opened was that
-                    # of a sync middleware outside, and is gone (AsyncClient).
-                    ThreadSensitivity().apply()
-                    await in_thread(chain.exchange, callback)
-            if not callback.done():
-                await run_alone(lane, chain, callback)
-
-    def _work_of(self, exchange: Exchange) -> Work:
-        def claim() -> list[Chain]:
-            return [
-                Chain(self, exchange) if callback is None else SingleChain(self, exchange, callback)
-                for callback in exchange.claim()
-            ]
-
-        return Work(exchange.pending, claim)
+        callback: Callback[Any] | None = None
+        try:
+            for callback in chain:
+                if not callback.is_async and gevent.is_native():
+                    run_in_thread(chain.exchange, callback, inline=True)
+                elif not callback.is_async:
+                    try:
+                        await in_thread(chain.exchange, callback)
+                    except RuntimeError:
+                        if callback.done():
+                            raise
+                        # It has not run. The thread in which the exchange was opened was that
+                        # of a sync middleware outside, and is gone (AsyncClient).
+                        ThreadSensitivity().apply()
+                        await in_thread(chain.exchange, callback)
+                if not callback.done():
+                    await run_alone(lane, chain, callback)
+        except (Exception, KeyboardInterrupt) as error:
+            _end_of(chain, callback, error)
+            raise
 
     def finish(self, exchange: Exchange, *, give_way: float = 0.0) -> None:
         """What comes now is late, and the runner's."""

@@ -58,6 +58,13 @@ class Dispatchers:
                 if gone is not None:
                     gone.abandon()
 
+    def mend(self) -> None:
+        """See ``Dispatcher.mend``."""
+        self._capacity.pool.mend()
+        self._capacity.background.mend()
+        for dispatcher in self.all():
+            dispatcher.mend()
+
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """An app has started on this loop."""
         with self._lock:

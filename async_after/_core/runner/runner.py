@@ -5,6 +5,7 @@ give up is DROPPED, and logged by name.
 """
 
 import asyncio
+import math
 from collections.abc import Generator, Sequence
 
 from .. import conf
@@ -12,7 +13,7 @@ from ..capacity import Capacity
 from ..conf import Bounds, Overflow
 from ..exchange import Statistics, current_callback, current_exchange
 from ..runtime import Gate, clock, process
-from .dispatch import Dispatcher, LoopDispatcher
+from .dispatch import OVERDUE, Dispatcher, LoopDispatcher
 from .loops import Dispatchers
 from .shutdown import Shutdown
 from .thread_dispatch import ThreadDispatcher
@@ -136,7 +137,14 @@ class Runner:
         clock.refuse_timeout("drain", timeout)
         self._refuse_deadlock()
         self._dispatchers.abandon_closed()
-        if not await self.capacity.ledger.wait_idle(timeout):
+        seconds = math.inf if timeout is None else timeout
+        self._dispatchers.mend()
+        while not (is_idle := await self.capacity.ledger.wait_idle(min(seconds, OVERDUE))):
+            seconds -= OVERDUE
+            if seconds <= 0:
+                break
+            self._dispatchers.mend()
+        if not is_idle:
             left = len(self.capacity.ledger.exchanges())
             raise TimeoutError(
                 f"the runner was not idle after {timeout} s: {left} exchange(s) have callbacks"

@@ -55,6 +55,7 @@ class Shutdown:
         finally:
             # Also where the server has lost patience, and cancels this.
             self._end(closing, dropped)
+            self._dispatchers.mend()
             here = asyncio.get_running_loop()
             self._dispatchers.reopen(
                 [

@@ -33,7 +33,11 @@ class Latch:
                 listener = self._listeners.popleft()
             except IndexError:  # another thread was faster
                 return
-            listener()
+            try:
+                listener()
+            except Exception:  # no stack is left, say: whoever opens it once more calls it
+                self._listeners.append(listener)
+                raise
 
     def subscribe(self, listener: Listener) -> None:
         """Call ``listener`` when the latch opens; at once if it is open.
@@ -59,6 +63,8 @@ class Latch:
 
         def wake() -> None:
             try:
+                # Twice: nobody else would come, if no memory is left for the first.
+                loop.call_soon_threadsafe(release)
                 loop.call_soon_threadsafe(release)
             except RuntimeError:  # that loop is closed: nobody waits there any more
                 pass

@@ -43,8 +43,8 @@ class Timers:
     def call_later(self, delay: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call ``function`` in ``delay`` seconds; what is returned cancels that.
 
-        ``function`` must not raise. It may still be called when the
-        cancelling comes at the same time.
+        ``function`` must not raise: it is called once more then. It may still be called when
+        the cancelling comes at the same time.
         """
         due = monotonic() + delay
         with self._lock:
@@ -121,10 +121,17 @@ class Timers:
                 continue
             try:
                 function()
-            except BaseException:  # a handler of the user's, or a defect of ours
-                log("exception", "internal_error", "a timer failed")
+            except BaseException:  # a handler of the user's, or no memory is left
+                log("exception", "internal_error", "a timer failed, and is called once more")
+                self._call_again(function)
             # Or this thread would keep its callback until the next one is due.
             del function
+
+    def _call_again(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except BaseException:
+            log("exception", "internal_error", "a timer failed")
 
     def _next(self) -> tuple[Callable[[], None] | None, float | None]:
         """What is due; or for how long to wait; or neither, at the end of the thread."""
@@ -168,7 +175,7 @@ class LoopTimer:
     By our clock: that of a loop of asyncio stands still, and jumps, where a test freezes time.
     """
 
-    __slots__ = ("_arguments", "_cancel", "_due", "_function", "_loop")
+    __slots__ = ("_arguments", "_cancels", "_due", "_function", "_loop")
 
     def __init__(
         self,
@@ -181,33 +188,38 @@ class LoopTimer:
         self._function = function
         self._arguments = arguments
         self._due = monotonic() + seconds
-        self._cancel: Callable[[], None] | None
+        self._cancels: tuple[Callable[[], None], ...] = ()
         self._set(seconds)
 
     def _set(self, seconds: float) -> None:
         if is_frozen():
-            self._cancel = _of_loops.call_later(seconds, self._tell_loop)
+            self._cancels = (_of_loops.call_later(seconds, self._tell_loop),)
         else:
             # The loop keeps a cancelled timer, with its context, until it would have been due.
-            self._cancel = self._loop.call_later(seconds, self._ring, context=Context()).cancel
+            later, context = self._loop.call_later, Context()
+            first = later(seconds, self._ring, context=context)
+            # Nobody else would come, if no stack or no memory is left for the first.
+            second = later(seconds + _EARLY, self._ring, context=context)
+            self._cancels = first.cancel, second.cancel
 
     def _tell_loop(self) -> None:
         with suppress(RuntimeError):  # it is closed
             self._loop.call_soon_threadsafe(self._ring, context=Context())
 
     def _ring(self) -> None:
-        if self._cancel is None:
+        if not self._cancels:
             return
         left = self._due - monotonic()
         if left > _EARLY:
+            self.cancel()
             self._set(left)
             return
-        self._cancel = None
         self._function(*self._arguments)
+        self.cancel()
 
     def cancel(self) -> None:
-        cancel, self._cancel = self._cancel, None
-        if cancel is not None:
+        cancels, self._cancels = self._cancels, ()
+        for cancel in cancels:
             cancel()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -121,7 +121,7 @@ async def test_consecutive_plain_functions_share_a_hop(
     hops = 0
     submit = runner.capacity.pool.submit
 
-    def counted(*work: Callable[[], None]) -> bool:
+    def counted(*work: Any) -> bool:
         nonlocal hops
         hops += 1
         return submit(*work)

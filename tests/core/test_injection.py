@@ -1,0 +1,82 @@
+"""R3: whatever is raised on a callback's way, it has an end, and its place is given back.
+
+A RecursionError or a MemoryError comes at the n-th entry of a function of the core: no phantom
+callback, no lost place, and all that waits comes to an end. A failure says at which entry:
+``INJECTION=that`` repeats it alone.
+"""
+
+import os
+import time
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from async_after import Runner
+from async_after._core.runner import runner as runner_module
+
+from .conftest import MakeRunner
+from .injection import PLACES, Way
+
+ONLY = int(os.environ.get("INJECTION", 0))
+STRIDE = 37
+OFFSET = time.time_ns()
+
+# The traceback of an exception in a thread, or behind a log line, is what this is about.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody reads what is logged here, some megabytes of it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(traceback, "print_exc", lambda: None)
+        yield
+
+
+def once(make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch, place: str, number: int) -> Way:
+    runner: Runner = make_runner(**PLACES[place].bounds())
+    monkeypatch.setattr(runner_module, "_default", runner)  # scopes have that one
+    way = PLACES[place](runner)
+    kind = RecursionError if number % 2 else MemoryError
+    try:
+        way.once(number, kind("injected"))
+    except BaseException as failure:
+        where = way.last.where or "it was not reached"
+        failure.add_note(
+            f"{kind.__name__} at entry {number} of {place} (INJECTION={number}): {where}"
+        )
+        raise
+    return way
+
+
+def sweep(
+    make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch, place: str, number: int, stride: int
+) -> None:
+    reached = 0
+    while once(make_runner, monkeypatch, place, number).last.where:
+        number += stride
+        reached += 1
+    assert reached >= 100 // stride
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_at_an_entry(make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """At a sample of them, others each time."""
+    if ONLY:
+        once(make_runner, monkeypatch, place, ONLY)
+    else:
+        sweep(make_runner, monkeypatch, place, 1 + OFFSET % STRIDE, STRIDE)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("place", PLACES)
+def test_at_every_entry(
+    make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    sweep(make_runner, monkeypatch, place, 1, 1)
