@@ -218,7 +218,7 @@ class Loop(Way):
         loop.set_exception_handler(lambda loop, context: None)
         with AtEntry(number, error) as self.last:
             try:
-                await self.ago()
+                await asyncio.wait_for(self.ago(), DEADLINE)
             except type(error) as raised:
                 if raised is not error:
                     raise
