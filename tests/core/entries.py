@@ -24,6 +24,7 @@ class AtEntry:
         self._elsewhere = elsewhere
         self._here = get_ident()
         self._count = itertools.count(1)
+        self._is_over = False
         self.where: list[str] = []
         """Where it was raised."""
 
@@ -46,12 +47,16 @@ class AtEntry:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_over = True
         if sys.version_info < (3, 12):
             (threading if self._elsewhere else sys).settrace(None)
         else:
             _monitoring.register_callback(TOOL, _monitoring.events.PY_START, None)
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if self._is_over:  # a thread that goes on
+            sys.settrace(None)
+            return None
         # A generator that goes on is "called", too.
         if frame.f_lasti <= 4 and f"{frame.f_globals.get('__name__')}.".startswith(CORE):
             self._enter(frame.f_code)

@@ -285,6 +285,7 @@ def stress(
     work.check()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("hurried")
 def test_a_little(make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     stress(make_runner, monkeypatch, 1.0, 1000)
