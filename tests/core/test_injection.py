@@ -5,6 +5,7 @@ callback, no lost place, and all that waits comes to an end. A failure says at w
 ``INJECTION=that`` repeats it alone; ``INJECTION_STRIDE=1`` does all of them.
 """
 
+import gc
 import os
 import time
 import traceback
@@ -56,6 +57,7 @@ def once(place: str, number: int) -> Way:
 
 
 def sweep(place: str, number: int, stride: int) -> None:
+    gc.collect()  # runners of other tests: as long as they live some functions ask them
     once(place, NEVER)  # the first one does more than others
     numbers = range(number, once(place, NEVER).last.seen, stride)
     reached = sum(bool(once(place, each).last.where) for each in numbers)
