@@ -194,9 +194,7 @@ class _Capacity(Protocol):
 class Lookout:
     """Names callbacks without a timeout that take very long, once, while any are under way."""
 
-    def __init__(
-        self, capacity: _Capacity, later: Later, mend: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, capacity: _Capacity, later: Later, mend: Callable[[], None]) -> None:
         """``later``: raises ``RuntimeError`` if there is no later. ``mend``: is called, too."""
         self._mend = mend
         self._capacity = capacity

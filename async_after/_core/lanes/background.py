@@ -35,22 +35,9 @@ class BackgroundLoop:
         start = functools.partial(self._start_or_advance, chain, callback)
         if gevent.go_home(start):
             return True
-        with (gate := self._gate).lock:
-            if gate.is_busy:
-                gate.asked.append(start)
-                return True
-            gate.is_busy = True
-            try:
-                lane = self._lane
-                if lane is None or lane._is_abandoned:  # or it has died
-                    lane = self._lane = self._open()
-            finally:
-                gate.is_busy = False
-        if gate.asked:
-            try:
-                gate.catch_up()
-            except Exception:  # it is started all the same
-                gate.hurry()
+        lane = self._gate.make(self._lane_now, None, start)
+        if lane is None:  # behind the change that is under way here
+            return True
         hub = gevent.home()
         if hub is None:
             return lane.start_from_anywhere(chain, callback)
@@ -59,6 +46,11 @@ class BackgroundLoop:
         if not is_started:
             remote.tell()
         return is_started
+
+    def _lane_now(self) -> "_BackgroundLane | None":
+        if self._lane is None or self._lane._is_abandoned:  # or it has died
+            self._lane = self._open()
+        return self._lane
 
     def _start_or_advance(self, chain: ChainLike, callback: Callback[Any]) -> None:
         try:

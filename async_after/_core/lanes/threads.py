@@ -62,22 +62,13 @@ class WorkerPool:
         asks for the same: behind the change that is under way here, or if this raises."""
         if gevent.go_home(functools.partial(self.submit, work)):
             return True
-        with (gate := self.gate).lock:
-            if gate.is_busy:
-                gate.asked.append(again or functools.partial(self.submit, work))
-                return True
-            gate.is_busy = True
-            try:
-                has_worker = self._hand_out((work, again), waiting or (work, again))
-            finally:
-                gate.is_busy = False
+        hand_out = functools.partial(self._hand_out, (work, again), waiting or (work, again))
+        has_worker = self.gate.make(hand_out, True, again or functools.partial(self.submit, work))
         try:
-            if gate.asked:
-                gate.catch_up()
             if not has_worker:
                 self._say_if_full()
         except Exception:  # it is handed out all the same
-            gate.hurry()
+            self.gate.hurry()
         return has_worker
 
     def _hand_out(self, work: Job, waiting: Job) -> bool:

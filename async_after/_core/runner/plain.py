@@ -29,8 +29,7 @@ class PlainFunctions:
         """``False`` if it waits for a thread: without its slot, which it takes when it has one."""
         waiting = [chain]
         begin, wait = functools.partial(self._work, chain), functools.partial(self._wake, waiting)
-        again = chain.advance
-        if self._capacity.pool.submit(begin, again, (wait, functools.partial(self._wake, waiting))):
+        if self._capacity.pool.submit(begin, chain.advance, (wait, wait)):
             try:
                 chain.set_out()
             except Exception:  # it is on its way all the same

@@ -43,23 +43,17 @@ _ours = 0.0
 
 
 def _apply() -> None:
+    _gate.make(_set, None, _apply)
+
+
+def _set() -> None:
     global _before, _ours
-    with (gate := _gate).lock:
-        if gate.is_busy:
-            gate.asked.append(_apply)
-            return
-        gate.is_busy = True
-        try:
-            now, wanted = sys.getswitchinterval(), [*_wanted.values()]
-            before = now if _before is None or now != _ours else _before
-            target = min([before, *wanted])
-            if target != now:
-                sys.setswitchinterval(target)
-            _before, _ours = before if wanted else None, sys.getswitchinterval()
-        finally:
-            gate.is_busy = False
-    if gate.asked:
-        gate.catch_up()
+    now, wanted = sys.getswitchinterval(), [*_wanted.values()]
+    before = now if _before is None or now != _ours else _before
+    target = min([before, *wanted])
+    if target != now:
+        sys.setswitchinterval(target)
+    _before, _ours = before if wanted else None, sys.getswitchinterval()
 
 
 def forget() -> None:
