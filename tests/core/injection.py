@@ -12,7 +12,7 @@ from async_after.wsgi.dispatch import InServer
 from .capacity.test_statistics import at_rest
 from .conftest import DEADLINE, entered, loop_exchange, thread_exchange
 from .entries import AtEntry
-from .reentry import left_over
+from .reentry import end_threads, left_over
 
 S = CallbackState
 
@@ -143,11 +143,7 @@ class Way:
                 assert handle.result() is None
         # It works as ever, when what has died is gone.
         assert self.works() or self.works()
-        capacity = self.runner.capacity
-        capacity.pool.close()
-        capacity.background.close()
-        capacity.timers.hurry()
-        capacity.starts.hurry()
+        end_threads(self.runner)
 
     def works(self) -> bool:
         exchange = thread_exchange(self.runner)

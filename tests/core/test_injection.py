@@ -5,7 +5,6 @@ callback, no lost place, and all that waits comes to an end. A failure says at w
 ``INJECTION=that`` repeats it alone; ``INJECTION_STRIDE=1`` does all of them.
 """
 
-import gc
 import os
 import time
 import traceback
@@ -15,6 +14,7 @@ import pytest
 
 from async_after import Runner
 from async_after._core.runner import runner as runner_module
+from async_after._core.runtime import process
 
 from .injection import PLACES, Way
 
@@ -40,24 +40,24 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def once(place: str, number: int) -> Way:
-    runner = Runner(**PLACES[place].bounds())
-    way = PLACES[place](runner)
     kind = RecursionError if number % 2 else MemoryError
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runner_module, "_default", runner)  # scopes have that one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_all", {})  # or each runner that is still there counts
+        runner = Runner(**PLACES[place].bounds())
+        patch.setattr(runner_module, "_default", runner)  # scopes have that one
+        way = PLACES[place](runner)
+        try:
             way.once(number, kind("injected"))
-    except BaseException as failure:
-        where = way.last.where or "it was not reached"
-        failure.add_note(
-            f"{kind.__name__} at entry {number} of {place} (INJECTION={number}): {where}"
-        )
-        raise
+        except BaseException as failure:
+            where = way.last.where or "it was not reached"
+            failure.add_note(
+                f"{kind.__name__} at entry {number} of {place} (INJECTION={number}): {where}"
+            )
+            raise
     return way
 
 
 def sweep(place: str, number: int, stride: int) -> None:
-    gc.collect()  # runners of other tests: as long as they live some functions ask them
     once(place, NEVER)  # the first one does more than others
     numbers = range(number, once(place, NEVER).last.seen, stride)
     reached = sum(bool(once(place, each).last.where) for each in numbers)

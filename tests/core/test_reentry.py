@@ -19,7 +19,8 @@ from async_after._core.runtime import process
 
 from .bytecodes import AtBytecode
 from .conftest import MakeRunner
-from .reentry import DOORS, PLACES
+from .reentry import DOORS
+from .reentry_places import PLACES
 
 ONLY = int(os.environ.get("REENTRY", 0))
 STRIDE = int(os.environ.get("REENTRY_STRIDE", 0))

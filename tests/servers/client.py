@@ -77,6 +77,16 @@ class Client:
         """FIN, if all has been read."""
         self._socket.close()
 
+    def leave(self, end: str) -> None:
+        """In one of these ways."""
+        match end:
+            case "RST":  # SO_LINGER of 0 s
+                self.reset()
+            case "FIN":
+                self.close()
+            case "half-close":
+                self.half_close()
+
     def half_close(self) -> None:
         """FIN, but the other way stays open."""
         self._socket.shutdown(socket.SHUT_WR)

@@ -77,16 +77,6 @@ IN_THE_BODY: list[Moment] = [in_the_body, with_an_unread_body]
 """Who has only half closed may still read it: nobody takes that for an end."""
 
 
-def leave(client: Client, end: str) -> None:
-    match end:
-        case "RST":  # SO_LINGER of 0 s
-            client.reset()
-        case "FIN":
-            client.close()
-        case "half-close":
-            client.half_close()
-
-
 def named(moment: object) -> str | None:
     return getattr(moment, "__name__", None)
 
@@ -106,7 +96,7 @@ def test_never_cancelled_by_the_client(server: Server, moment: Moment, end: str)
     ident = server.new_ident()
     with server.connect(receive_buffer=4096) as client:
         moment(server, client, ident)
-        leave(client, end)
+        client.leave(end)
         # The server has time to react: others are answered.
         for _ in range(3):
             server.get(f"/plain-async/{server.new_ident()}")

@@ -58,13 +58,7 @@ def test_never_cancelled_by_the_client(server: Server, row: Row, moment: Moment,
     ident, wanted = server.new_ident(), Wanted(row)
     with server.connect(receive_buffer=4096) as client:
         moment(server, client, ident, wanted)
-        match end:
-            case "RST":  # SO_LINGER of 0 s
-                client.reset()
-            case "FIN":
-                client.close()
-            case "half-close":
-                client.half_close()
+        client.leave(end)
         server.release(f"view-{ident}")
         server.wait(ident, "start", wanted.at_once)
         assert not server.events(ident, "end")

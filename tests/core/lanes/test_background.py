@@ -338,8 +338,7 @@ async def test_thread_sensitive_calls(background: Runner) -> None:
             in_background(asks)
     await background.drain(DEADLINE)
     assert all(len(set(names)) == 1 and "worker" in names[0] for names in threads), threads
-    lane = background.capacity.background._lane
-    assert lane is not None
+    assert (lane := background.capacity.background._lane) is not None
     assert isinstance(lane.surroundings, OwnSurroundings)
     assert not lane.surroundings._sessions.workers
     assert all(not worker.sessions for worker in background.capacity.pool._workers)
