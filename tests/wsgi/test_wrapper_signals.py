@@ -36,7 +36,7 @@ class Abort(SystemExit):
 @contextmanager
 def aborted_at(entered: threading.Event) -> Iterator[None]:
     """The signal comes when the callback has begun."""
-    seen = threading.Event()
+    seen, is_over = threading.Event(), threading.Event()
 
     def abort(number: int, frame: Any) -> None:
         if not seen.is_set():
@@ -47,16 +47,21 @@ def aborted_at(entered: threading.Event) -> Iterator[None]:
         wait(entered)
         # One that comes just before the thread begins to wait is seen with the next one.
         for _ in range(100):
+            if is_over.is_set():
+                break
             os.kill(os.getpid(), signal.SIGUSR1)
             if seen.wait(0.05):
                 break
 
     before = signal.signal(signal.SIGUSR1, abort)
+    sender = in_thread(send, name="sender")
     try:
-        sender = in_thread(send, name="sender")
         yield
-        joined(sender)
     finally:
+        # Nothing is sent to this process any more: the handler that was before ends it.
+        is_over.set()
+        entered.set()
+        joined(sender)
         signal.signal(signal.SIGUSR1, before)
 
 
