@@ -188,7 +188,8 @@ class Run:
 def left_over(runner: Runner) -> list[str]:
     """What is left in the books, and should not. (A worker ends a moment behind its callback.)"""
     capacity, ledger, pool = runner.capacity, runner.capacity.ledger, runner.capacity.pool
-    slots = {"used": capacity.limiter.used, "line": capacity.limiter._waiting}
+    line = [*capacity.limiter._returned, *capacity.limiter._waiting]
+    slots = {"used": capacity.limiter.used, "line": line}
     books = {"exchanges": ledger._exchanges, "running": ledger._running, "made": ledger.making}
     gates = {"asked": ledger.gate.asked, "busy": ledger.gate.is_busy, "lent": capacity.limiter.lent}
     workers = {"backlog": pool._backlog, "workers": pool._busy, "asked of them": pool.gate.asked}

@@ -168,6 +168,8 @@ class Stress:
         self._observers[number] = weakref.ref(observed, gone)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._is_over:
+            return
         self._depth += 1
         if self._depth < 4:
             _arm()  # the next one comes in the middle of this

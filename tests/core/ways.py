@@ -208,7 +208,7 @@ def unsettled(runner: Runner) -> str:
     capacity, statistics = runner.capacity, runner.statistics()
     left = {
         "slots": capacity.limiter.used,
-        "in line": len(capacity.limiter._waiting),
+        "in line": len(capacity.limiter._returned) + len(capacity.limiter._waiting),
         "exchanges": len(capacity.ledger._exchanges),
         "running": statistics.running,
         "pending": statistics.pending,

@@ -45,7 +45,16 @@ class Starter(Protocol):
 class Chain:
     """The chain of an exchange's sequential callbacks. It has a slot while one of them runs."""
 
-    __slots__ = ("exchange", "finished", "following", "is_over", "single", "starter", "timeout_of")
+    __slots__ = (
+        "exchange",
+        "finished",
+        "following",
+        "has_waited",
+        "is_over",
+        "single",
+        "starter",
+        "timeout_of",
+    )
 
     goes_on = True
     is_single = False
@@ -60,6 +69,8 @@ class Chain:
         """The one that was finished last, for the worker that has run it."""
         self.following: Callback[Any] | None = None
         """The one that runs in the place of the one that was finished last."""
+        self.has_waited: bool = False
+        """For a thread: it is among the first to have one, and a slot."""
         self.is_over: bool = False
         """Nothing was left, and the claim is given back, and the slot."""
 

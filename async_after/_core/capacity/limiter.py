@@ -26,6 +26,8 @@ class Limiter:
         self.gate: Gate = ledger.gate
         self._used: int = 0
         self._waiting: deque[Chain] = deque()
+        self._returned: deque[Chain] = deque()
+        """Those that had a slot once, and no thread: the first in the line, in their order."""
         self._trim_at = 64
         self.lent: Counter[Callback[Any]] = Counter()
 
@@ -40,7 +42,8 @@ class Limiter:
         return max(0, self.limit - self._used)
 
     def submit(self, chain: Chain, *, first: bool = False) -> None:
-        """Start a chain, or keep it until there is room: at the end of the line, or ``first``."""
+        """Start a chain, or keep it until there is room: at the end of the line, or ``first``
+        of all but those that were so before."""
         ready: Sequence[Chain] = ()
         gate = self.gate
         try:
@@ -50,7 +53,7 @@ class Limiter:
                 return
             gate.is_busy = True
             try:
-                if not self._waiting and self._used < self.limit:
+                if not (self._waiting or self._returned) and self._used < self.limit:
                     self._used += 1
                     ready = (chain,)
                 else:
@@ -79,27 +82,24 @@ class Limiter:
             # Some may have nothing to start any more.
             self._waiting = deque(chain for chain in self._waiting if not chain.has_nothing())
             self._trim_at = 64 + 2 * len(self._waiting)
-        if first:
-            self._waiting.appendleft(chain)
-        else:
-            self._waiting.append(chain)
+        (self._returned if first else self._waiting).append(chain)
         # Those that wait go first: settings may have made room for more.
         ready = []
-        while self._waiting and self._used < self.limit:
-            ready.append(self._waiting.popleft())
+        while (line := self._returned or self._waiting) and self._used < self.limit:
+            ready.append(line.popleft())
             self._used += 1
         return ready
 
     def give_back(self) -> bool:
         """In a change: a slot, if nobody waits for one; whether it is so."""
-        if self._waiting:
+        if self._waiting or self._returned:
             return False
         self._used -= 1
         return True
 
     def release(self) -> None:
         """A slot is free: for the next chain that has something to start."""
-        while (chain := self._pass_on()) is not None:
+        while (chain := self.gate.make(self._pass_on, None, self.release)) is not None:
             try:
                 if chain.go():
                     return
@@ -107,20 +107,18 @@ class Limiter:
                 self.go_again(chain)
                 return
 
-    @change
     def _pass_on(self) -> Chain | None:
-        if self._waiting and self._used <= self.limit:
-            return self._waiting.popleft()
+        if (line := self._returned or self._waiting) and self._used <= self.limit:
+            return line.popleft()
         self._used -= 1
         return None
 
     def take(self) -> bool:
         """A slot for a unit that has a thread, if one is free and nobody waits for it."""
-        return self._take() is True
+        return self.gate.make(self._take, False)
 
-    @change
     def _take(self) -> bool:
-        if self._waiting or self._used >= self.limit:
+        if self._waiting or self._returned or self._used >= self.limit:
             return False
         self._used += 1
         return True
@@ -134,13 +132,13 @@ class Limiter:
 
     def take_closed(self) -> list[Chain]:
         """Take those out that will not be started any more."""
-        return self._take_closed() or []
+        return self.gate.make(self._take_closed, [])
 
-    @change
     def _take_closed(self) -> list[Chain]:
-        closed = [chain for chain in self._waiting if chain.is_shut]
+        line = [*self._returned, *self._waiting]
+        self._returned = deque(chain for chain in self._returned if not chain.is_shut)
         self._waiting = deque(chain for chain in self._waiting if not chain.is_shut)
-        return closed
+        return [chain for chain in line if chain.is_shut]
 
     def lending(self, callback: Callback[Any]) -> "Lending":
         """A callback that only waits for another one lends its slot, or a full

@@ -56,13 +56,22 @@ class WorkerPool:
         """Workers that are held by functions which have timed out."""
         return self._overdue
 
-    def submit(self, work: Work, again: Work | None = None, waiting: Job | None = None) -> bool:
+    def submit(
+        self,
+        work: Work,
+        again: Work | None = None,
+        waiting: Job | None = None,
+        *,
+        first: bool = False,
+    ) -> bool:
         """Run ``work`` in an idle worker or a new one. ``False`` if there is none: then the first
-        that is free runs it, or what is to be run instead of it when it had to wait. ``again``
-        asks for the same: behind the change that is under way here, or if this raises."""
+        that is free runs it, or what is to be run instead of it when it had to wait. ``first``:
+        it has waited once, and those that wait now come behind it. ``again`` asks for the same:
+        behind the change that is under way here, or if this raises."""
         if gevent.go_home(functools.partial(self.submit, work)):
             return True
-        hand_out = functools.partial(self._hand_out, (work, again), waiting or (work, again))
+        job = work, again
+        hand_out = functools.partial(self._hand_out, job, waiting or job, first)
         has_worker = self.gate.make(hand_out, True, again or functools.partial(self.submit, work))
         try:
             if not has_worker:
@@ -71,17 +80,27 @@ class WorkerPool:
             self.gate.hurry()
         return has_worker
 
-    def _hand_out(self, work: Job, waiting: Job) -> bool:
+    def _hand_out(self, work: Job, waiting: Job, first: bool) -> bool:
         worker = self._idle[-1] if self._idle else None
         if worker is None or worker.sessions:
             # One that is reserved is better left to its own callback.
             unused = [worker for worker in self._idle if not worker.sessions]
             worker = unused[-1] if unused else self._grow() or worker
+        if worker is None and (first or not self._backlog):
+            worker = self._at_end()
         if worker is None:
-            self._backlog.append(waiting)
+            (self._backlog.appendleft if first else self._backlog.append)(waiting)
             return False
         self._give(worker, work)
         return True
+
+    def _at_end(self) -> Worker | None:
+        """This thread's worker, if it is about to be free: who has the slot that it gives back
+        would find no thread, and would come behind all others that wait for one."""
+        worker: Worker | None = getattr(self._here, "worker", None)
+        if worker is None or not worker.is_at_end or worker.load > 1 or worker.overdue_with:
+            return None
+        return worker
 
     def _say_if_full(self) -> None:
         """Once a minute, while functions that have timed out hold every thread."""
@@ -135,6 +154,11 @@ class WorkerPool:
         """This thread's worker and what it is at; for ``overdue``."""
         worker: Worker = self._here.worker
         return worker, worker.turn
+
+    def is_at_end(self) -> None:
+        """What this thread's worker does is as good as done: it can take something else."""
+        if (worker := getattr(self._here, "worker", None)) is not None:
+            worker.is_at_end = True
 
     def overdue(self, worker: Worker, turn: int, name: str) -> None:
         """Its work, callback ``name``, has not ended in time: let another

@@ -29,7 +29,8 @@ class PlainFunctions:
         """``False`` if it waits for a thread: without its slot, which it takes when it has one."""
         waiting = [chain]
         begin, wait = functools.partial(self._work, chain), functools.partial(self._wake, waiting)
-        if self._capacity.pool.submit(begin, chain.advance, (wait, wait)):
+        pool, has_waited = self._capacity.pool, chain.has_waited
+        if pool.submit(begin, chain.advance, (wait, wait), first=has_waited):
             try:
                 chain.set_out()
             except Exception:  # it is on its way all the same
@@ -76,6 +77,8 @@ class PlainFunctions:
             if has_slot := slots.take():
                 self._work(chain)
             else:
+                chain.has_waited = True
+                self._capacity.pool.is_at_end()
                 slots.submit(chain, first=True)
         except Exception:
             if has_slot:
@@ -85,6 +88,7 @@ class PlainFunctions:
 
     def _work(self, chain: Chain) -> None:
         """In a worker: run those that are next."""
+        chain.has_waited = False
         worker, turn = self._capacity.pool.current_turn()
         callback = chain.take(_THREADS)
         while callback is not None:
@@ -112,6 +116,7 @@ class PlainFunctions:
                 except Exception as error:
                     chain.lose(callback, error)
             callback = chain.take(_THREADS)
+        self._capacity.pool.is_at_end()
         self._advance(chain)
 
     def _advance(self, chain: Chain) -> None:

@@ -202,6 +202,39 @@ async def test_a_plain_one_behind_it_keeps_its_place_in_the_line(make_runner: Ma
     await asyncio.to_thread(check_at_rest, runner)
 
 
+@pytest.mark.parametrize("concurrent", [False, True])
+async def test_those_that_had_to_wait_for_a_thread_go_first_and_in_order(
+    make_runner: MakeRunner, concurrent: bool
+) -> None:
+    """A thread is free, and coroutine functions stand in the line for a slot."""
+    runner = make_runner(limit=2, max_threads=1)
+    go_on, ran = threading.Event(), list[int]()
+    steps = [asyncio.Event() for _ in range(MANY)]
+    register = after_response.using(concurrent=concurrent)
+
+    async def goes_on(number: int) -> None:
+        await steps[number].wait()
+
+    coroutines = []
+    with responding(loop_exchange(runner)):
+        holder = register(go_on.wait, DEADLINE)
+    for number in range(MANY):
+        with responding(loop_exchange(runner)):
+            coroutines.append(register(goes_on, number))
+        with responding(loop_exchange(runner)):
+            register(ran.append, number)
+    steps[0].set()
+    await ended(coroutines[0])
+    go_on.set()
+    await ended(holder)
+    for number, step in enumerate(steps):
+        step.set()
+        await ended(coroutines[number])
+    await runner.drain(DEADLINE)
+    assert ran == [*range(MANY)]
+    await asyncio.to_thread(check_at_rest, runner)
+
+
 async def test_closed_while_they_wait_for_a_thread(make_runner: MakeRunner) -> None:
     async with stuck_threads(make_runner) as runner:
         plain: list[Callback[Any]] = []
