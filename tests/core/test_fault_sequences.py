@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -290,6 +291,7 @@ async def play(model: Model, sequence: list[Any], end: str) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}, "a task is left over"
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(
     sequence=steps,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -427,6 +428,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.check_outcome(self.exchange.outcome)
 
 
+@pytest.mark.exhaustive
 def test_any_sequence() -> None:
     """Promises 1, 2, 6 and 7 in any order of events, the same ones in each run."""
     run_state_machine_as_test(

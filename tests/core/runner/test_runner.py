@@ -121,10 +121,10 @@ async def test_consecutive_plain_functions_share_a_hop(
     hops = 0
     submit = runner.capacity.pool.submit
 
-    def counted(*work: Any) -> bool:
+    def counted(*work: Any, **options: Any) -> bool:
         nonlocal hops
         hops += 1
-        return submit(*work)
+        return submit(*work, **options)
 
     monkeypatch.setattr(runner.capacity.pool, "submit", counted)
     threads = []
