@@ -202,6 +202,13 @@ async def test_a_plain_one_behind_it_keeps_its_place_in_the_line(make_runner: Ma
     await asyncio.to_thread(check_at_rest, runner)
 
 
+async def resting(runner: Runner) -> None:
+    """Wait until the worker has looked at all that waited for it."""
+    async with asyncio.timeout(DEADLINE):
+        while runner.capacity.pool._busy or runner.capacity.pool._backlog:
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("concurrent", [False, True])
 async def test_those_that_had_to_wait_for_a_thread_go_first_and_in_order(
     make_runner: MakeRunner, concurrent: bool
@@ -215,21 +222,28 @@ async def test_those_that_had_to_wait_for_a_thread_go_first_and_in_order(
     async def goes_on(number: int) -> None:
         await steps[number].wait()
 
-    coroutines = []
+    coroutines, functions = list[Callback[Any]](), list[Callback[Any]]()
     with responding(loop_exchange(runner)):
         holder = register(go_on.wait, DEADLINE)
+    with responding(loop_exchange(runner)):
+        coroutines.append(register(goes_on, 0))
     for number in range(MANY):
         with responding(loop_exchange(runner)):
-            coroutines.append(register(goes_on, number))
+            functions.append(register(ran.append, number))
+    for number in range(1, MANY):
         with responding(loop_exchange(runner)):
-            register(ran.append, number)
+            coroutines.append(register(goes_on, number))
     steps[0].set()
     await ended(coroutines[0])
     go_on.set()
     await ended(holder)
-    for number, step in enumerate(steps):
+    await resting(runner)
+    steps[1].set()
+    await ended(coroutines[1])
+    for function in functions:
+        await ended(function)
+    for step in steps:
         step.set()
-        await ended(coroutines[number])
     await runner.drain(DEADLINE)
     assert ran == [*range(MANY)]
     await asyncio.to_thread(check_at_rest, runner)
