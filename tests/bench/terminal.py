@@ -58,7 +58,11 @@ class Command:
             time.sleep(0.001)
         self.process.send_signal(number)
         self.process.wait(DEADLINE)
-        assert not [pid for pid in family if _is_alive(pid)]
+        # Some end by themselves, as soon as they see that it has.
+        until = time.monotonic() + DEADLINE
+        while left := [pid for pid in family if _is_alive(pid)]:
+            assert time.monotonic() < until, f"{left} are left"
+            time.sleep(0.001)
 
 
 @contextmanager
