@@ -32,7 +32,7 @@ def stress(seconds: float, at_least: int) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(400)
 def test_a_little() -> None:
-    stress(1.0, 300)
+    stress(1.0, 1000)
 
 
 @pytest.mark.skipif("STRESS" not in os.environ, reason="STRESS=600, say: so many seconds")

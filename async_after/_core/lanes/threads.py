@@ -87,20 +87,14 @@ class WorkerPool:
             unused = [worker for worker in self._idle if not worker.sessions]
             worker = unused[-1] if unused else self._grow() or worker
         if worker is None and (first or not self._backlog):
-            worker = self._at_end()
+            # Who has the slot that this thread gives back would find no thread otherwise.
+            here = getattr(self._here, "worker", None)
+            worker = here if here and here.is_about_to_be_free else None
         if worker is None:
             (self._backlog.appendleft if first else self._backlog.append)(waiting)
             return False
         self._give(worker, work)
         return True
-
-    def _at_end(self) -> Worker | None:
-        """This thread's worker, if it is about to be free: who has the slot that it gives back
-        would find no thread, and would come behind all others that wait for one."""
-        worker: Worker | None = getattr(self._here, "worker", None)
-        if worker is None or not worker.is_at_end or worker.load > 1 or worker.overdue_with:
-            return None
-        return worker
 
     def _say_if_full(self) -> None:
         """Once a minute, while functions that have timed out hold every thread."""
@@ -155,7 +149,7 @@ class WorkerPool:
         worker: Worker = self._here.worker
         return worker, worker.turn
 
-    def is_at_end(self) -> None:
+    def announce_end(self) -> None:
         """What this thread's worker does is as good as done: it can take something else."""
         if (worker := getattr(self._here, "worker", None)) is not None:
             worker.is_at_end = True

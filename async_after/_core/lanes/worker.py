@@ -30,5 +30,10 @@ class Worker:
         """The work that it is at is as good as done."""
 
     @property
+    def is_about_to_be_free(self) -> bool:
+        """Nothing else was given to it, and nothing holds it."""
+        return self.is_at_end and self.load == 1 and self.overdue_with is None
+
+    @property
     def is_busy(self) -> bool:
         return self.load > self.is_at_end

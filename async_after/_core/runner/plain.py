@@ -78,7 +78,7 @@ class PlainFunctions:
                 self._work(chain)
             else:
                 chain.has_waited = True
-                self._capacity.pool.is_at_end()
+                self._capacity.pool.announce_end()
                 slots.submit(chain, first=True)
         except Exception:
             if has_slot:
@@ -116,7 +116,7 @@ class PlainFunctions:
                 except Exception as error:
                     chain.lose(callback, error)
             callback = chain.take(_THREADS)
-        self._capacity.pool.is_at_end()
+        self._capacity.pool.announce_end()
         self._advance(chain)
 
     def _advance(self, chain: Chain) -> None:
