@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..processes import refuse_in_process
+from ..servers.harness import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
@@ -59,10 +60,10 @@ class Command:
         self.process.send_signal(number)
         self.process.wait(DEADLINE)
         # Some end by themselves, as soon as they see that it has.
-        until = time.monotonic() + DEADLINE
-        while left := [pid for pid in family if _is_alive(pid)]:
-            assert time.monotonic() < until, f"{left} are left"
-            time.sleep(0.001)
+        wait_until(
+            lambda: not any(map(_is_alive, family)),
+            lambda: f"{[pid for pid in family if _is_alive(pid)]} are left",
+        )
 
 
 @contextmanager
